@@ -1,0 +1,1 @@
+"""What runs beside the target: the frame loop, dispatch, and hold. Standard library only; never forks."""

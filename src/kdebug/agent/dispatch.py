@@ -1,0 +1,268 @@
+"""One source of truth: request in, answer out. The agent's lanes and the local backend both call it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, TypeVar
+
+from kdebug.agent.budget import refresh_interval
+from kdebug.agent.cursors import Cursor
+from kdebug.agent.session import NEVER, Session, target_gone
+from kdebug.errors import AccessDenied, Failed, KdebugError, from_os_error
+from kdebug.probe import (
+    abilities,
+    cgroup,
+    files,
+    identity,
+    mounts,
+    net_config,
+    net_sockets,
+    process_detail,
+    process_fds,
+    process_maps,
+    process_signal,
+)
+from kdebug.protocol import requests as ask
+from kdebug.protocol.files import FileChunk, FileStat, Listing
+from kdebug.protocol.network import NetworkConfig, SocketPage
+from kdebug.protocol.processes import (
+    EnvPage,
+    FdPage,
+    Limits,
+    MapPage,
+    ProcessDetail,
+    ProcessPage,
+    SignalSent,
+)
+from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
+
+R = TypeVar("R")
+Handler = Callable[[Session, Any, threading.Event], Any]
+_HANDLERS: dict[type, Handler] = {}
+
+
+@dataclass(frozen=True)
+class WireError:
+    """How a `KdebugError` crosses the wire."""
+
+    kind: str
+    what: str
+    why: str = ""
+    next_step: str = ""
+    errno: Optional[int] = None
+
+
+def wire_error(error: KdebugError) -> WireError:
+    return WireError(error.kind, error.what, error.why, error.next_step, error.errno)
+
+
+def handle(session: Session, request: ask.Request[R], cancelled: threading.Event = NEVER) -> R:
+    """Answer `request`, or raise a `KdebugError` that says what, why and what next."""
+    request.validate()
+    if request.mutates and session.read_only:
+        raise AccessDenied(f"{request.name} is refused", why="this session is read-only")
+    try:
+        answer: R = _HANDLERS[type(request)](session, request, cancelled)
+        return answer
+    except OSError as error:
+        raise target_gone(session) or from_os_error(error, f"{request.name} failed") from error
+
+
+def _handles(request: type) -> Callable[[Handler], Handler]:
+    def add(handler: Handler) -> Handler:
+        _HANDLERS[request] = handler
+        return handler
+
+    return add
+
+
+def _cursor(session: Session, request: ask.Paged[Any], start: Callable[[], Iterable[Any]]) -> Cursor:
+    if request.cursor:
+        return session.cursors.take(request.cursor, request.name)
+    return Cursor(request.name, iter(start()))
+
+
+def _page(
+    session: Session, cursor: Cursor, limit: int, cancelled: threading.Event
+) -> tuple[tuple[Any, ...], str]:
+    """One page and the token of the next, "" when there is none."""
+    if cancelled.is_set():
+        cursor.close()
+        raise Failed("the request was cancelled")
+    try:
+        rows, more = cursor.page(limit)
+    except BaseException:
+        cursor.close()
+        raise
+    return tuple(rows), session.cursors.put(cursor) if more else ""
+
+
+@_handles(ask.OpenTarget)
+def _open(session: Session, request: ask.OpenTarget, cancelled: threading.Event) -> TargetInfo:
+    found = identity.find_target(session.proc, request.pid, request.container)
+    session.bind(found.pid, found.start_ticks, found.container, request.read_only)
+    return identity.target_info(session.proc, found, session.read_only)
+
+
+@_handles(ask.GetAgentInfo)
+def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Event) -> AgentInfo:
+    return identity.agent_info(
+        session.proc,
+        source_hash=session_source_hash(),
+        python=platform.python_version(),
+        uptime_seconds=time.monotonic() - session.started,
+        cpu_quota_cores=session.cpu_quota_cores,
+    )
+
+
+@_handles(ask.GetAccess)
+def _access(session: Session, request: ask.GetAccess, cancelled: threading.Event) -> Access:
+    return abilities.measure(session.proc, session.require_target(), session.root)
+
+
+@_handles(ask.ListProcesses)
+def _processes(session: Session, request: ask.ListProcesses, cancelled: threading.Event) -> ProcessPage:
+    if request.cursor:
+        cursor = session.cursors.take(request.cursor, request.name)
+    else:
+        current = session.table().open_pass(request.since, request.fds)
+        cursor = Cursor(request.name, current.rows())
+        cursor.state = current
+    current = cursor.state
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return ProcessPage(
+        items=items,
+        generation=current.generation,
+        full=current.full,
+        gone=() if token else tuple(current.gone()),
+        cursor=token,
+        taken_at=current.taken_at,
+        cost_seconds=current.cost_seconds,
+        next_after_seconds=refresh_interval(current.cost_seconds, session.cpu_quota_cores),
+        scope=current.scope,
+    )
+
+
+@_handles(ask.GetProcess)
+def _process(session: Session, request: ask.GetProcess, cancelled: threading.Event) -> ProcessDetail:
+    return process_detail.process_detail(
+        session.proc, request.pid, request.start_ticks, user_name=session.user_name
+    )
+
+
+@_handles(ask.ListFds)
+def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> FdPage:
+    pid = request.pid or session.require_target()
+    cursor = _cursor(session, request, lambda: process_fds.iter_fds(session.proc, pid))
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return FdPage(pid, items, token)
+
+
+@_handles(ask.ListMaps)
+def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -> MapPage:
+    pid = request.pid or session.require_target()
+    cursor = _cursor(session, request, lambda: process_maps.iter_maps(session.proc, pid))
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return MapPage(pid, items, token)
+
+
+@_handles(ask.ListEnviron)
+def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Event) -> EnvPage:
+    pid = request.pid or session.require_target()
+    if request.cursor:
+        cursor = session.cursors.take(request.cursor, request.name)
+    else:
+        variables, truncated = process_detail.read_environ(session.proc, pid)
+        cursor = Cursor(request.name, iter(variables))
+        cursor.state = truncated
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return EnvPage(pid, items, token, truncated=cursor.state and not token)
+
+
+@_handles(ask.GetLimits)
+def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event) -> Limits:
+    return Limits(request.pid, process_detail.limits(session.proc, request.pid))
+
+
+@_handles(ask.SendSignal)
+def _signal(session: Session, request: ask.SendSignal, cancelled: threading.Event) -> SignalSent:
+    process_signal.send_signal(session.proc, request.pid, request.start_ticks, request.signal)
+    return SignalSent(request.pid, request.signal)
+
+
+@_handles(ask.ListSockets)
+def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Event) -> SocketPage:
+    if request.cursor:
+        cursor = session.cursors.take(request.cursor, request.name)
+    else:
+        scan = net_sockets.SocketScan(session.require_target(), proc=session.proc, families=request.families)
+        cursor = Cursor(request.name, iter(scan))
+        cursor.state = scan
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return SocketPage(items, token, cursor.state.unread_processes, dict(cursor.state.reasons))
+
+
+@_handles(ask.GetNetwork)
+def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Event) -> NetworkConfig:
+    return net_config.network_config(
+        session.require_target(), proc=session.proc, read_file=session.read_target
+    )
+
+
+@_handles(ask.ListMounts)
+def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Event) -> MountPage:
+    pid = session.require_target()
+    sizes = (lambda path: session.root().statvfs(path)) if request.sizes else None
+    cursor = _cursor(session, request, lambda: mounts.iter_mounts(pid, proc=session.proc, statvfs=sizes))
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return MountPage(items, token)
+
+
+@_handles(ask.GetCgroup)
+def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threading.Event) -> CgroupInfo:
+    return cgroup.cgroup_info(
+        session.require_target(),
+        proc=session.proc,
+        read_target=session.read_target,
+        read_host=session.read_host,
+    )
+
+
+@_handles(ask.ListDir)
+def _list_dir(session: Session, request: ask.ListDir, cancelled: threading.Event) -> Listing:
+    cursor = _cursor(session, request, lambda: files.iter_dir(session.root(), request.path))
+    items, token = _page(session, cursor, request.limit, cancelled)
+    return Listing(request.path, items, token)
+
+
+@_handles(ask.StatPath)
+def _stat(session: Session, request: ask.StatPath, cancelled: threading.Event) -> FileStat:
+    return files.stat_path(session.root(), request.path, request.follow)
+
+
+@_handles(ask.ReadFile)
+def _read(session: Session, request: ask.ReadFile, cancelled: threading.Event) -> FileChunk:
+    return session.open_files.read(session.root(), request)
+
+
+@_handles(ask.FollowFile)
+def _follow(session: Session, request: ask.FollowFile, cancelled: threading.Event) -> FileChunk:
+    return session.open_files.follow(session.root(), request, cancelled)
+
+
+_source_hash = ""
+
+
+def session_source_hash() -> str:
+    """The hash of the running agent's sources, set once by whoever started it."""
+    return _source_hash
+
+
+def set_source_hash(value: str) -> None:
+    global _source_hash
+    _source_hash = value

@@ -1,0 +1,95 @@
+"""Frames waiting to be written, by one thread, within a bound.
+
+Answers with file bytes go to a second queue, so that a heartbeat or a process table overtakes a
+download; the frames of one answer keep their order because all of them are in the same queue.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+
+from kdebug.protocol import framing
+
+BULK_BYTES = 2 * 1024 * 1024
+"""Two reads of the largest size: enough to keep the stream full, little enough for a tight pod."""
+CONTROL_BYTES = 6 * 1024 * 1024
+"""Above the largest answer; a client that asks without reading stops the lanes here."""
+
+
+class Outbox:
+    """Takes whole payloads, splits them into frames, writes them in the background."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._ready = threading.Condition()
+        self._control: deque[bytes] = deque()
+        self._bulk: deque[bytes] = deque()
+        self._waiting = {False: 0, True: 0}
+        self._stopping = False
+        self.broken = False
+        """The stream refused a write: nobody reads any more."""
+        self._thread = threading.Thread(target=self._write_all, name="writer", daemon=True)
+
+    def start(self, first: bytes) -> None:
+        """Write `first` as it is (the banner) and then what comes."""
+        self._control.append(first)
+        self._waiting[False] += len(first)
+        self._thread.start()
+
+    def put(self, kind: int, request_id: int, payload: bytes, *, bulk: bool = False) -> None:
+        """Queue a payload, waiting while the queue is full. Lanes only; the reader uses `put_now`."""
+        bulk = bulk or kind == framing.DATA
+        limit = BULK_BYTES if bulk else CONTROL_BYTES
+        with self._ready:
+            self._ready.wait_for(lambda: self._stopping or self.broken or self._waiting[bulk] < limit)
+            self._append(kind, request_id, payload, bulk)
+
+    def put_now(self, kind: int, request_id: int, payload: bytes) -> None:
+        """Queue a small payload without waiting; dropped when the queue is full, for then the client
+        is not reading and a lost PONG is what it deserves."""
+        with self._ready:
+            if self._waiting[False] < CONTROL_BYTES:
+                self._append(kind, request_id, payload, False)
+
+    def _append(self, kind: int, request_id: int, payload: bytes, bulk: bool) -> None:
+        target = self._bulk if bulk else self._control
+        for frame in framing.split(kind, request_id, payload):
+            encoded = framing.encode(frame)
+            target.append(encoded)
+            self._waiting[bulk] += len(encoded)
+        self._ready.notify_all()
+
+    def _write_all(self) -> None:
+        while True:
+            with self._ready:
+                self._ready.wait_for(lambda: self._control or self._bulk or self._stopping)
+                if not self._control and not self._bulk:
+                    return
+                bulk = not self._control
+                frame = (self._bulk if bulk else self._control).popleft()
+                self._waiting[bulk] -= len(frame)
+                self._ready.notify_all()
+            if not self._write(frame):
+                return
+
+    def _write(self, frame: bytes) -> bool:
+        view = memoryview(frame)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            with self._ready:
+                self.broken = True
+                self._ready.notify_all()
+            return False
+        return True
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Write what is queued, for at most `timeout` seconds: the client may have gone."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)

@@ -1,0 +1,226 @@
+"""The frame loop: reads requests, runs each in its lane, writes answers.
+
+One thread reads, one writes, and three kinds of lane work between them, so that a large read never
+holds up a heartbeat or the process table. The reader never writes to the stream: when the client stops
+reading, the reader still sees the silence and ends the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from kdebug.agent import dispatch
+from kdebug.agent.outbox import Outbox
+from kdebug.agent.session import Session
+from kdebug.errors import Failed, KdebugError, ProtocolViolation, UsageError
+from kdebug.protocol import codec, framing
+from kdebug.protocol.hello import (
+    BANNER,
+    HEARTBEAT_SECONDS,
+    MAX_OUTSTANDING,
+    MAX_REQUEST_BYTES,
+    PROTOCOL_VERSION,
+    SILENCE_SECONDS,
+    Hello,
+)
+from kdebug.protocol.requests import HEAVY, QUICK, WAIT, Request, request_class
+
+HEAVY_THREADS = 2
+"""One large read beside one listing; more would only share the same CPU."""
+WAIT_THREADS = 8
+"""Followed files at once; each is a thread that sleeps."""
+HEAVY_NICE = 10
+STACK_BYTES = 256 * 1024
+"""Deep enough for json and the rooted walk; the default of 8 MiB counts against tight limits."""
+READ_BYTES = 64 * 1024
+
+
+@dataclass
+class Job:
+    request_id: int
+    request: Request[Any]
+    cancelled: threading.Event
+
+
+class Server:
+    """One client on two descriptors. `run` returns when the stream ends or falls silent."""
+
+    def __init__(
+        self,
+        read_fd: int,
+        write_fd: int,
+        *,
+        session: Session,
+        version: str = "",
+        source_hash: str = "",
+        silence_seconds: float = SILENCE_SECONDS,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._read_fd = read_fd
+        self._outbox = Outbox(write_fd)
+        self._session = session
+        self._hello = Hello(PROTOCOL_VERSION, version, source_hash, os.getpid())
+        self._silence = silence_seconds
+        self._log = log
+        self._lock = threading.Lock()
+        self._jobs: dict[int, Job] = {}
+        self._partial: dict[int, bytearray] = {}
+        self._lanes: dict[str, queue.SimpleQueue[Optional[Job]]] = {
+            lane: queue.SimpleQueue() for lane in (QUICK, HEAVY, WAIT)
+        }
+        self._threads: dict[str, int] = dict.fromkeys(self._lanes, 0)
+        self._limits = {QUICK: 1, HEAVY: HEAVY_THREADS, WAIT: WAIT_THREADS}
+
+    def run(self) -> str:
+        """Serve until the end; returns why it ended, for the log."""
+        threading.stack_size(STACK_BYTES)
+        self._outbox.start(BANNER)
+        self._send_record(framing.HELLO, 0, self._hello)
+        try:
+            return self._read_frames()
+        except ProtocolViolation as violation:
+            self._outbox.put_now(framing.ERROR, 0, _error_payload(violation))
+            return str(violation)
+        finally:
+            self._stop()
+
+    def _read_frames(self) -> str:
+        decoder = framing.FrameDecoder()
+        heard = time.monotonic()
+        while True:
+            ready, _, _ = select.select([self._read_fd], [], [], min(HEARTBEAT_SECONDS, self._silence / 4))
+            if ready:
+                data = os.read(self._read_fd, READ_BYTES)
+                if not data:
+                    return "the client closed the stream"
+                heard = time.monotonic()
+                for frame in decoder.feed(data):
+                    if frame.kind == framing.BYE:
+                        return "the client said goodbye"
+                    self._receive(frame)
+            elif time.monotonic() - heard > self._silence:
+                return f"the client was silent for {self._silence:.0f} s"
+            if self._outbox.broken:
+                return "the stream cannot be written any more"
+
+    def _receive(self, frame: framing.Frame) -> None:
+        if frame.kind == framing.REQUEST:
+            self._receive_request(frame)
+        elif frame.kind == framing.CANCEL:
+            self._cancel(frame.request_id)
+        elif frame.kind == framing.PING:
+            self._outbox.put_now(framing.PONG, frame.request_id, frame.payload[:64])
+        elif frame.kind not in (framing.PONG, framing.HELLO):
+            raise ProtocolViolation(f"a client does not send {framing.KIND_NAMES[frame.kind]} frames")
+
+    def _receive_request(self, frame: framing.Frame) -> None:
+        # Requests fit one frame; a longer one is refused before anything is gathered.
+        if frame.flags or len(frame.payload) > MAX_REQUEST_BYTES:
+            raise ProtocolViolation(f"a request is at most {MAX_REQUEST_BYTES} bytes in one frame")
+        with self._lock:
+            taken, full = frame.request_id in self._jobs, len(self._jobs) >= MAX_OUTSTANDING
+        if taken:
+            raise ProtocolViolation(f"the request id {frame.request_id} is in use")
+        if full:
+            refusal = Failed(f"more than {MAX_OUTSTANDING} requests are outstanding")
+            self._outbox.put_now(framing.ERROR, frame.request_id, _error_payload(refusal))
+            return
+        try:
+            request = decode_request(frame.payload)
+        except KdebugError as error:
+            self._outbox.put_now(framing.ERROR, frame.request_id, _error_payload(error))
+            return
+        self._enqueue(Job(frame.request_id, request, threading.Event()))
+
+    def _enqueue(self, job: Job) -> None:
+        lane = job.request.lane
+        with self._lock:
+            self._jobs[job.request_id] = job
+            busy = sum(1 for other in self._jobs.values() if other.request.lane == lane)
+            start = self._threads[lane] < min(self._limits[lane], busy)
+            self._threads[lane] += start
+        if start:
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True).start()
+        self._lanes[lane].put(job)
+
+    def _cancel(self, request_id: int) -> None:
+        with self._lock:
+            job = self._jobs.get(request_id)
+        if job is not None:
+            job.cancelled.set()
+
+    def _work(self, lane: str) -> None:
+        if lane == HEAVY:
+            _lower_priority()
+        while True:
+            job = self._lanes[lane].get()
+            if job is None:
+                return
+            try:
+                self._answer(job)
+            finally:
+                with self._lock:
+                    self._jobs.pop(job.request_id, None)
+
+    def _answer(self, job: Job) -> None:
+        """Every request ends with exactly one ANSWER or ERROR, also when it was cancelled."""
+        try:
+            if job.cancelled.is_set():
+                raise Failed("the request was cancelled")
+            answer = dispatch.handle(self._session, job.request, job.cancelled)
+            payload = codec.to_json(answer)
+            data = getattr(answer, "data", b"")
+        except KdebugError as error:
+            payload, data = _error_payload(error), b""
+            self._outbox.put(framing.ERROR, job.request_id, payload)
+            return
+        except Exception as error:  # noqa: BLE001  one broken probe must not end the session
+            self._log(f"{job.request.name} failed: {type(error).__name__}: {error}")
+            failure = Failed(f"the agent failed at {job.request.name}", why=f"{type(error).__name__}: {error}")
+            self._outbox.put(framing.ERROR, job.request_id, _error_payload(failure))
+            return
+        if data:
+            self._outbox.put(framing.DATA, job.request_id, data)
+        self._outbox.put(framing.ANSWER, job.request_id, payload, bulk=bool(data))
+
+    def _send_record(self, kind: int, request_id: int, record: object) -> None:
+        self._outbox.put_now(kind, request_id, codec.to_json(record))
+
+    def _stop(self) -> None:
+        with self._lock:
+            jobs, threads = list(self._jobs.values()), dict(self._threads)
+        for job in jobs:
+            job.cancelled.set()
+        for lane, count in threads.items():
+            for _ in range(count):
+                self._lanes[lane].put(None)
+        self._outbox.stop()
+        self._session.close()
+
+
+def decode_request(payload: bytes) -> Request[Any]:
+    """A request from `{"request": name, ...fields}`; `UsageError` or `ProtocolViolation` otherwise."""
+    fields = codec.parse_json(payload)
+    if not isinstance(fields, dict) or not isinstance(fields.get("request"), str):
+        raise UsageError("a request is an object with the field `request`")
+    request: Request[Any] = codec.from_plain(request_class(fields.pop("request")), fields)
+    request.validate()
+    return request
+
+
+def _error_payload(error: KdebugError) -> bytes:
+    return codec.to_json(dispatch.wire_error(error))
+
+
+def _lower_priority() -> None:
+    """setpriority(2): on Linux a thread id names one thread, so only this lane becomes nice."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HEAVY_NICE)
+    except OSError:
+        pass  # a seccomp profile may forbid it; the work is right all the same

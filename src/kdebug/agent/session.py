@@ -1,0 +1,104 @@
+"""What one client's conversation is bound to: a target process and everything opened for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Optional
+
+from kdebug.agent.cursors import Cursors
+from kdebug.errors import KdebugError, NotFound, UsageError
+from kdebug.probe.cgroup import own_cpu_quota_cores
+from kdebug.probe.files import OpenFiles
+from kdebug.probe.process_table import ProcessTable
+from kdebug.probe.rooted import Root
+from kdebug.probe.users import UserNames
+
+NEVER = threading.Event()
+"""A cancel flag for callers that never cancel."""
+
+
+class Session:
+    """State behind `dispatch.handle`. Opening is lazy: a target whose root may not be read still has
+    processes and sockets to show. Thread-safe."""
+
+    def __init__(self, *, read_only: bool = False, proc: str = "/proc") -> None:
+        self.proc = proc
+        self.forced_read_only = read_only
+        """Set by whoever started the agent; a client can add to it and never take it away."""
+        self.read_only = read_only
+        self.pid = 0
+        self.start_ticks = 0
+        self.container: Optional[str] = None
+        self.cursors = Cursors()
+        self.open_files = OpenFiles()
+        self.started = time.monotonic()
+        self.cpu_quota_cores = own_cpu_quota_cores(proc)
+        self._lock = threading.RLock()
+        self._root: Optional[Root] = None
+        self._table: Optional[ProcessTable] = None
+        self._users: Optional[UserNames] = None
+
+    def bind(self, pid: int, start_ticks: int, container: Optional[str], read_only: bool) -> None:
+        """Make `pid` the target; what was open for another one is closed."""
+        with self._lock:
+            self._release()
+            self.pid, self.start_ticks, self.container = pid, start_ticks, container
+            self.read_only = self.forced_read_only or read_only
+
+    def require_target(self) -> int:
+        if not self.pid:
+            raise UsageError("no target is open on this session", next_step="send `open` first")
+        return self.pid
+
+    def root(self) -> Root:
+        """The target's root, opened and pinned at first need; errors say who could read it."""
+        with self._lock:
+            if self._root is None:
+                self._root = Root.open(self.require_target(), proc=self.proc, start_ticks=self.start_ticks)
+            self._root.check_alive()
+            return self._root
+
+    def table(self) -> ProcessTable:
+        with self._lock:
+            if self._table is None:
+                self._table = ProcessTable(
+                    proc=self.proc, target_pid=self.require_target(), user_name=self.user_name
+                )
+            return self._table
+
+    def user_name(self, uid: int) -> Optional[str]:
+        """The name that the target's own /etc/passwd gives `uid`; None when it has none."""
+        with self._lock:
+            if self._users is None:
+                self._users = UserNames(self.read_target)
+            return self._users.name(uid)
+
+    def read_target(self, path: str) -> bytes:
+        """A small configuration file through the target's root; `KdebugError` when it cannot be."""
+        return self.root().read_small(path)
+
+    def read_host(self, path: str) -> bytes:
+        """A small file of the agent's own file system (its cgroup); `KdebugError` likewise."""
+        with Root.at(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as own_root:
+            return own_root.read_small(path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        self.cursors.close()
+        self.open_files.close()
+        self.open_files = OpenFiles()
+        if self._root is not None:
+            self._root.close()
+        self._root = self._table = self._users = None
+
+
+def target_gone(session: Session) -> Optional[KdebugError]:
+    """`NotFound` when the target has ended, for an error that would otherwise blame a path."""
+    if os.path.exists(f"{session.proc}/{session.pid}"):
+        return None
+    return NotFound(f"the target process {session.pid} has ended")

@@ -1,0 +1,91 @@
+"""Aligned columns, units, and the sanitising of every cell."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from kdebug.cli.console import terminal_width
+from kdebug.sanitise import one_line
+
+UNKNOWN = "-"
+"""What a fact that may not be read looks like in a table (JSON has null and the reason)."""
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], right: str = "") -> list[str]:
+    """Lines of a table. `right` names the headers, blank-separated, whose cells align right."""
+    body = [[cell(value) for value in row] for row in rows]
+    to_right = {index for index, header in enumerate(headers) if header in right.split()}
+    widths = [max([len(h), *(len(row[i]) for row in body)]) for i, h in enumerate(headers)]
+    return [_line(row, widths, to_right) for row in [list(headers), *body]]
+
+
+def _line(row: Sequence[str], widths: Sequence[int], to_right: set[int]) -> str:
+    cells = [
+        text.rjust(width) if index in to_right else text.ljust(width)
+        for index, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return cut("  ".join(cells).rstrip())
+
+
+def cut(line: str) -> str:
+    """At the edge of a terminal; whole lines in a pipe."""
+    width = terminal_width()
+    return line[: width - 1] + "…" if width and len(line) > width else line
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return one_line(str(value))
+
+
+def size(count: int | None) -> str:
+    """Bytes in powers of 1024, three figures: 512, 1.5K, 23.4M."""
+    if count is None:
+        return UNKNOWN
+    number = float(count)
+    for unit in ("", "K", "M", "G", "T", "P"):
+        if abs(number) < 1024:
+            break
+        if unit != "P":
+            number /= 1024
+    return str(count) if unit == "" else f"{number:.1f}{unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """1:02:03 or 2:03.45, as ps and top write CPU time."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{int(rest):02d}" if hours else f"{minutes}:{rest:05.2f}"
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Unix time as RFC 3339 UTC; None stays None, and so does a time that no calendar has."""
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def exact(document: dict[str, Any], key: str, text: str | None) -> None:
+    """Put `text` under `key`; bytes that are not UTF-8 go losslessly to `<key>_base64` beside it."""
+    if text is None:
+        document[key] = None
+        return
+    try:
+        text.encode("utf-8")
+        document[key] = text
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "surrogateescape")
+        document[key] = raw.decode("utf-8", "replace")
+        document[f"{key}_base64"] = base64.b64encode(raw).decode("ascii")

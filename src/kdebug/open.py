@@ -1,0 +1,113 @@
+"""The composition root: from a target expression to a `Target`.
+
+Only here is it decided which backend, channel and agent stand behind a target; everything is imported
+when it is needed, so that `local:` loads no Kubernetes client and `--help` loads nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from kdebug.errors import Failed, UsageError
+from kdebug.expression import TargetExpression
+from kdebug.protocol.requests import OpenTarget
+from kdebug.target import Backend, Target
+
+AGENT_VARIABLE = "KDEBUG_LOCAL_AGENT"
+"""How `local:` and `demo:` reach the probes: thread (default), process (an agent over pipes), or
+delivered (an agent loaded from stdin, as on a stock image). For tests and for the curious."""
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """What the user may say about how a target is opened."""
+
+    read_only: bool = False
+    request_seconds: float = 30.0
+    note: Callable[[str], None] = lambda line: None
+    """Takes a line for the user, such as how the practice target runs."""
+
+
+@contextlib.asynccontextmanager
+async def open_target(expression: TargetExpression, options: OpenOptions) -> AsyncIterator[Target]:
+    """Open, yield, close. Raises `UsageError`, `NotFound`, `AccessDenied`, `Failed`."""
+    async with contextlib.AsyncExitStack() as stack:
+        pid = _target_pid(expression, options, stack)
+        backend = await _local_backend(options)
+        stack.push_async_callback(backend.close)
+        request = OpenTarget(pid=pid, read_only=options.read_only)
+        yield await Target.open(backend, request, str(expression))
+
+
+def _target_pid(expression: TargetExpression, options: OpenOptions, stack: contextlib.AsyncExitStack) -> int:
+    if expression.scheme == "local":
+        require_linux("local:")
+        return int(expression.value)
+    if expression.scheme == "demo":
+        from kdebug.demo import start_demo
+
+        demo = start_demo()
+        stack.callback(demo.stop)
+        options.note(demo.note)
+        return demo.pid
+    raise Failed(
+        f"{expression} cannot be opened",
+        why="this version of kdebug opens local:PID and demo: only",
+        next_step="try `kdebug demo`",
+    )
+
+
+def require_linux(what: str) -> None:
+    """Raise `Failed` where there is no /proc to read."""
+    if sys.platform != "linux":
+        raise Failed(
+            f"{what} does not work on {sys.platform}",
+            why="it reads the /proc file system of Linux",
+            next_step="look into a pod, or open a recorded bundle",
+        )
+
+
+async def _local_backend(options: OpenOptions) -> Backend:
+    how = os.environ.get(AGENT_VARIABLE, "thread")
+    if how == "thread":
+        return _thread_backend(options)
+    if how == "process":
+        return await _process_backend(options)
+    if how == "delivered":
+        return await _delivered_backend(options)
+    raise UsageError(f"{AGENT_VARIABLE}={how} is unknown", next_step="use thread, process or delivered")
+
+
+def _thread_backend(options: OpenOptions) -> Backend:
+    from kdebug.agent.session import Session
+    from kdebug.target.local import LocalBackend
+
+    return LocalBackend(Session(read_only=options.read_only))
+
+
+async def _process_backend(options: OpenOptions) -> Backend:
+    from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
+    from kdebug.target.connection import Connection
+
+    channel = await SubprocessChannel.start(local_agent_command(*_agent_flags(options)))
+    return await Connection.open(channel, request_seconds=options.request_seconds)
+
+
+async def _delivered_backend(options: OpenOptions) -> Backend:
+    from kdebug.channel.delivery import archive, delivered_agent_command
+    from kdebug.channel.subprocess import SubprocessChannel
+    from kdebug.target.connection import Connection
+
+    payload = archive()
+    command = delivered_agent_command(payload, *_agent_flags(options), python=sys.executable)
+    channel = await SubprocessChannel.start(command)
+    await channel.write(payload)
+    return await Connection.open(channel, request_seconds=options.request_seconds)
+
+
+def _agent_flags(options: OpenOptions) -> list[str]:
+    return ["--read-only"] if options.read_only else []

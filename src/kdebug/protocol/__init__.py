@@ -1,0 +1,1 @@
+"""What crosses the wire between client and agent: stdlib only, no input or output of its own."""

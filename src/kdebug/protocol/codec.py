@@ -1,0 +1,192 @@
+"""Records to JSON and back, driven by their annotations.
+
+Decoding is strict, for the other side is hostile: a wrong type, a missing or unknown field, a number
+out of 64 bits or an answer nested deeper than the records are is a `ProtocolViolation`. Strings carry
+bytes that are not UTF-8 as lone surrogates, which JSON's \\uXXXX escapes take through unharmed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from typing import Any, Callable, TypeVar, Union
+
+from kdebug.errors import ProtocolViolation
+
+T = TypeVar("T")
+Decoder = Callable[[Any], Any]
+
+_INT_LIMIT = 2**64
+"""Inodes, map addresses and capability sets are unsigned 64-bit; nothing is larger."""
+
+_decoders: dict[Any, Decoder] = {}
+_field_names: dict[type, tuple[str, ...]] = {}
+
+
+def to_json(record: Any) -> bytes:
+    """One record as JSON; fields of type bytes are left out (they travel as DATA frames)."""
+    return json.dumps(to_plain(record), separators=(",", ":")).encode("ascii")
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses to dicts and tuples to lists, all the way down."""
+    kind = type(value)
+    if kind in (str, int, float, bool) or value is None:
+        return value
+    if kind in (tuple, list):
+        return [to_plain(item) for item in value]
+    if kind is dict:
+        return {key: to_plain(item) for key, item in value.items()}
+    return {name: to_plain(getattr(value, name)) for name in _wire_fields(kind)}
+
+
+def _wire_fields(cls: type) -> tuple[str, ...]:
+    names = _field_names.get(cls)
+    if names is None:
+        names = tuple(f.name for f in dataclasses.fields(cls) if f.type not in ("bytes", bytes))
+        _field_names[cls] = names
+    return names
+
+
+def parse_json(payload: bytes) -> Any:
+    """JSON of a control payload; `ProtocolViolation` when it is none."""
+    try:
+        return json.loads(payload, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolViolation("the peer sent a payload that is not JSON", why=str(error)) from error
+
+
+def from_json(cls: type[T], payload: bytes) -> T:
+    """A record of type `cls` from JSON."""
+    return from_plain(cls, parse_json(payload))
+
+
+def from_plain(cls: type[T], value: Any) -> T:
+    """A record of type `cls` from parsed JSON."""
+    return typing.cast(T, _decoder(cls)(value))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _decoder(hint: Any) -> Decoder:
+    found = _decoders.get(hint)
+    if found is None:
+        found = _decoders[hint] = _build(hint)
+    return found
+
+
+def _build(hint: Any) -> Decoder:
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Union:
+        return _optional(arguments)
+    if origin is tuple:
+        return _tuple(arguments)
+    if origin is dict:
+        return _dict(arguments)
+    if dataclasses.is_dataclass(hint):
+        return _record(typing.cast(type, hint))
+    raise TypeError(f"records may not hold {hint!r}")
+
+
+def _wrong(value: Any, wanted: str) -> ProtocolViolation:
+    return ProtocolViolation(f"the peer sent {type(value).__name__} where {wanted} belongs")
+
+
+def _string(value: Any) -> str:
+    if type(value) is not str:
+        raise _wrong(value, "a string")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not -_INT_LIMIT < value < _INT_LIMIT:
+        raise _wrong(value, "a 64-bit integer")
+    return value
+
+
+def _number(value: Any) -> float:
+    # 1e999 parses as infinity, and an integer of 400 digits does not fit a float.
+    if type(value) is int and abs(value) < _INT_LIMIT:
+        return float(value)
+    if type(value) is not float or not math.isfinite(value):
+        raise _wrong(value, "a number")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _wrong(value, "true or false")
+    return value
+
+
+_SCALARS: dict[Any, Decoder] = {str: _string, int: _integer, float: _number, bool: _boolean}
+
+
+def _optional(arguments: tuple[Any, ...]) -> Decoder:
+    (inner,) = (argument for argument in arguments if argument is not type(None))
+    decode = _decoder(inner)
+    return lambda value: None if value is None else decode(value)
+
+
+def _tuple(arguments: tuple[Any, ...]) -> Decoder:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return _sequence(_decoder(arguments[0]))
+    decoders = tuple(_decoder(argument) for argument in arguments)
+
+    def fixed(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(decoders):
+            raise _wrong(value, f"a list of {len(decoders)}")
+        return tuple(decode(item) for decode, item in zip(decoders, value))
+
+    return fixed
+
+
+def _sequence(decode: Decoder) -> Decoder:
+    def sequence(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise _wrong(value, "a list")
+        return tuple([decode(item) for item in value])
+
+    return sequence
+
+
+def _dict(arguments: tuple[Any, ...]) -> Decoder:
+    decode = _decoder(arguments[1])
+
+    def mapping(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise _wrong(value, "an object")
+        return {key: decode(item) for key, item in value.items()}
+
+    return mapping
+
+
+def _record(cls: type) -> Decoder:
+    hints = typing.get_type_hints(cls)
+    fields = [f for f in dataclasses.fields(cls) if hints[f.name] is not bytes]
+    decoders = {f.name: _decoder(hints[f.name]) for f in fields}
+    required = {
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+
+    def record(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _wrong(value, f"an object ({cls.__name__})")
+        try:
+            known = {name: decoders[name](item) for name, item in value.items()}
+        except KeyError as error:
+            raise ProtocolViolation(f"{cls.__name__} has no field {error.args[0]!r}") from None
+        if not required <= known.keys():
+            missing = ", ".join(sorted(required - known.keys()))
+            raise ProtocolViolation(f"{cls.__name__} came without {missing}")
+        return cls(**known)
+
+    return record

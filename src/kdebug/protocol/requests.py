@@ -1,0 +1,302 @@
+"""Every question that can be asked, each with the type of its answer.
+
+A request is a frozen dataclass registered under its wire name. `lane` tells the agent where to run
+it; `check` lets the client refuse an answer that holds more than was asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, ClassVar, Generic, TypeVar
+
+from kdebug.errors import ProtocolViolation, UsageError
+from kdebug.protocol.files import FileChunk, FileStat, Listing
+from kdebug.protocol.network import NetworkConfig, SocketPage
+from kdebug.protocol.processes import (
+    EnvPage,
+    FdPage,
+    Limits,
+    MapPage,
+    ProcessDetail,
+    ProcessPage,
+    SignalSent,
+)
+from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
+
+R = TypeVar("R")
+
+QUICK = "quick"
+"""Answered in order, at once, by one thread."""
+HEAVY = "heavy"
+"""Run by a small pool at low priority."""
+WAIT = "wait"
+"""May wait for something to happen; never occupies the two above."""
+
+MAX_PAGE = 1000
+"""Rows in one page: 1,000 process rows stay below one frame and decode in about 4 ms."""
+MAX_CHUNK = 1024 * 1024
+"""Bytes of one ranged read: four frames, so a cancel is never far away."""
+MAX_WAIT_SECONDS = 30.0
+"""Half of the silence after which a peer counts as gone."""
+MAX_PATH_BYTES = 4096
+"""PATH_MAX of Linux, the final NUL included (limits.h)."""
+
+_REGISTRY: dict[str, type[Request[Any]]] = {}
+_Q = TypeVar("_Q", bound="type[Request[Any]]")
+
+
+@dataclass(frozen=True)
+class Request(Generic[R]):
+    """A question whose answer is an `R`."""
+
+    name: ClassVar[str] = ""
+    lane: ClassVar[str] = QUICK
+    result: ClassVar[type] = object
+    mutates: ClassVar[bool] = False
+    """Refused by the agent on a read-only session."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for a value out of range; both sides call it."""
+
+    def check(self, answer: R) -> None:
+        """Raise `ProtocolViolation` when `answer` is more than this request asked for."""
+
+
+def register(name: str, result: type, lane: str = QUICK, mutates: bool = False) -> Callable[[_Q], _Q]:
+    """Class decorator: give a request its wire name, answer type and lane."""
+
+    def add(cls: _Q) -> _Q:
+        cls.name, cls.result, cls.lane, cls.mutates = name, result, lane, mutates
+        _REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+def request_class(name: str) -> type[Request[Any]]:
+    """The class registered under `name`; `UsageError` when there is none."""
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise UsageError(f"the agent does not know the request {name!r}") from None
+
+
+def registered() -> dict[str, type[Request[Any]]]:
+    """A copy of the registry, for documentation and tests."""
+    return dict(_REGISTRY)
+
+
+def _in_range(what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{what} must be between {low} and {high}, not {value}")
+
+
+def check_path(path: str) -> None:
+    """Refuse what the kernel would refuse, before anything is sent."""
+    if not path.startswith("/"):
+        raise UsageError(f"the path {path!r} is not absolute", next_step="start it with /")
+    if "\0" in path:
+        raise UsageError(f"the path {path!r} holds a NUL byte, which no Linux path can")
+    try:
+        length = len(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise UsageError("the path holds characters that no byte string stands for") from None
+    if length >= MAX_PATH_BYTES:
+        raise UsageError(f"the path is {length} bytes long; Linux takes at most {MAX_PATH_BYTES - 1}")
+
+
+def _at_most(what: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise ProtocolViolation(f"the agent answered {count} {what} where at most {limit} were asked for")
+
+
+@dataclass(frozen=True)
+class Paged(Request[R]):
+    """A question answered in pages of at most `limit` items."""
+
+    cursor: str = ""
+    limit: int = 500
+
+    def validate(self) -> None:
+        _in_range("limit", self.limit, 1, MAX_PAGE)
+        _in_range("the length of the cursor", len(self.cursor), 0, 64)
+
+    def check(self, answer: R) -> None:
+        items = getattr(answer, "entries" if isinstance(answer, Listing) else "items")
+        _at_most("items", len(items), self.limit)
+
+
+@register("open", TargetInfo)
+@dataclass(frozen=True)
+class OpenTarget(Request[TargetInfo]):
+    """Bind the session to a process, by pid or by container id."""
+
+    pid: int = 0
+    container: str = ""
+    """Container id (64 hex digits); its first process becomes the target."""
+    read_only: bool = False
+
+    def validate(self) -> None:
+        if bool(self.pid) == bool(self.container):
+            raise UsageError("a target is named either by pid or by container id")
+        _in_range("pid", self.pid, 0, 2**31)
+
+
+@register("agent", AgentInfo)
+@dataclass(frozen=True)
+class GetAgentInfo(Request[AgentInfo]):
+    """Ask the agent about itself."""
+
+
+@register("access", Access)
+@dataclass(frozen=True)
+class GetAccess(Request[Access]):
+    """Measure what the agent may do to the target."""
+
+
+@register("processes", ProcessPage)
+@dataclass(frozen=True)
+class ListProcesses(Paged[ProcessPage]):
+    """The process table, or what changed since the pass named `since`."""
+
+    since: int = 0
+    fds: bool = True
+    """Count open descriptors too (one more directory read a process)."""
+
+
+@register("process", ProcessDetail)
+@dataclass(frozen=True)
+class GetProcess(Request[ProcessDetail]):
+    pid: int
+    start_ticks: int = 0
+    """0: whoever has the pid now; else the answer is refused when the pid was reused."""
+
+
+@register("fds", FdPage)
+@dataclass(frozen=True)
+class ListFds(Paged[FdPage]):
+    pid: int = 0
+
+
+@register("maps", MapPage)
+@dataclass(frozen=True)
+class ListMaps(Paged[MapPage]):
+    pid: int = 0
+
+
+@register("environ", EnvPage)
+@dataclass(frozen=True)
+class ListEnviron(Paged[EnvPage]):
+    pid: int = 0
+
+
+@register("limits", Limits)
+@dataclass(frozen=True)
+class GetLimits(Request[Limits]):
+    pid: int
+
+
+@register("signal", SignalSent, mutates=True)
+@dataclass(frozen=True)
+class SendSignal(Request[SignalSent]):
+    """Send a signal to the very process that has `pid` and `start_ticks`."""
+
+    pid: int
+    start_ticks: int
+    signal: int
+
+    def validate(self) -> None:
+        _in_range("pid", self.pid, 1, 2**31)
+        _in_range("signal", self.signal, 1, 64)
+
+
+@register("sockets", SocketPage, lane=HEAVY)
+@dataclass(frozen=True)
+class ListSockets(Paged[SocketPage]):
+    families: tuple[str, ...] = ("inet", "inet6", "unix")
+
+
+@register("network", NetworkConfig)
+@dataclass(frozen=True)
+class GetNetwork(Request[NetworkConfig]):
+    """Interfaces, routes, resolver and counters."""
+
+
+@register("mounts", MountPage, lane=HEAVY)
+@dataclass(frozen=True)
+class ListMounts(Paged[MountPage]):
+    sizes: bool = True
+    """Ask each file system for its size too."""
+
+
+@register("cgroup", CgroupInfo)
+@dataclass(frozen=True)
+class GetCgroup(Request[CgroupInfo]):
+    """Limits, usage, throttling and pressure of the target's cgroup."""
+
+
+@dataclass(frozen=True)
+class PathRequest(Request[R]):
+    path: str
+
+    def validate(self) -> None:
+        check_path(self.path)
+
+
+@register("list-dir", Listing, lane=HEAVY)
+@dataclass(frozen=True)
+class ListDir(Paged[Listing]):
+    path: str = "/"
+
+    def validate(self) -> None:
+        super().validate()
+        check_path(self.path)
+
+
+@register("stat", FileStat)
+@dataclass(frozen=True)
+class StatPath(PathRequest[FileStat]):
+    follow: bool = False
+
+
+@register("read", FileChunk, lane=HEAVY)
+@dataclass(frozen=True)
+class ReadFile(PathRequest[FileChunk]):
+    """A piece of a file: at most `size` bytes from `offset`."""
+
+    offset: int = 0
+    size: int = MAX_CHUNK
+    handle: str = ""
+    """From an earlier piece: read on from the same open file."""
+
+    def validate(self) -> None:
+        super().validate()
+        _in_range("offset", self.offset, 0, 2**63 - 1)
+        _in_range("size", self.size, 1, MAX_CHUNK)
+        _in_range("the length of the handle", len(self.handle), 0, 64)
+
+    def check(self, answer: FileChunk) -> None:
+        _at_most("bytes", len(answer.data), self.size)
+        if answer.offset != self.offset or answer.hole_bytes < 0:
+            raise ProtocolViolation("the agent answered another piece of the file than was asked for")
+
+
+@register("follow", FileChunk, lane=WAIT)
+@dataclass(frozen=True)
+class FollowFile(PathRequest[FileChunk]):
+    """Wait until there is something past `offset`, or the name leads elsewhere, or `wait` passes."""
+
+    offset: int = 0
+    size: int = MAX_CHUNK
+    handle: str = ""
+    wait_seconds: float = 10.0
+
+    def validate(self) -> None:
+        super().validate()
+        _in_range("offset", self.offset, 0, 2**63 - 1)
+        _in_range("size", self.size, 1, MAX_CHUNK)
+        _in_range("wait_seconds", self.wait_seconds, 0, MAX_WAIT_SECONDS)
+        _in_range("the length of the handle", len(self.handle), 0, 64)
+
+    def check(self, answer: FileChunk) -> None:
+        _at_most("bytes", len(answer.data), self.size)
