@@ -43,7 +43,8 @@ def parse_with_path(text: str, verb: str) -> TargetExpression:
     expression = parse(text)
     if not expression.path:
         raise UsageError(
-            f"{verb} needs a path in the target", next_step=f"write it behind a colon: {text.rstrip(':')}:/etc"
+            f"{verb} needs a path in the target",
+            next_step=f"write it behind a colon: {text.rstrip(':')}:/etc",
         )
     return expression
 

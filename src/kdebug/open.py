@@ -43,7 +43,9 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
         yield await Target.open(backend, request, str(expression))
 
 
-def _target_pid(expression: TargetExpression, options: OpenOptions, stack: contextlib.AsyncExitStack) -> int:
+def _target_pid(
+    expression: TargetExpression, options: OpenOptions, stack: contextlib.AsyncExitStack
+) -> int:
     if expression.scheme == "local":
         require_linux("local:")
         return int(expression.value)

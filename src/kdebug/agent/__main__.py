@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def take_stdio():  # type: ignore[no-untyped-def]  # no typing yet: nothing may load before this
+def take_stdio() -> "tuple[int, int]":
     """Move fd 0 and 1 to safety and put /dev/null and stderr in their place."""
     read_fd, write_fd = os.dup(0), os.dup(1)
     null = os.open("/dev/null", os.O_RDONLY)

@@ -95,7 +95,9 @@ class Cursors:
         with self._lock:
             token = str(next(self._numbers))
             self._waiting[token] = cursor
-            dropped = [self._waiting.popitem(last=False)[1] for _ in range(len(self._waiting) - MAX_CURSORS)]
+            dropped = [
+                self._waiting.popitem(last=False)[1] for _ in range(len(self._waiting) - MAX_CURSORS)
+            ]
         for old in dropped:
             old.close()
         return token

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 import time
@@ -24,6 +23,7 @@ from kdebug.probe import (
     net_sockets,
     process_detail,
     process_fds,
+    process_limits,
     process_maps,
     process_signal,
 )
@@ -186,7 +186,7 @@ def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Ev
 
 @_handles(ask.GetLimits)
 def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event) -> Limits:
-    return Limits(request.pid, process_detail.limits(session.proc, request.pid))
+    return Limits(request.pid, process_limits.limits(session.proc, request.pid))
 
 
 @_handles(ask.SendSignal)
@@ -200,7 +200,9 @@ def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Ev
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
     else:
-        scan = net_sockets.SocketScan(session.require_target(), proc=session.proc, families=request.families)
+        scan = net_sockets.SocketScan(
+            session.require_target(), proc=session.proc, families=request.families
+        )
         cursor = Cursor(request.name, iter(scan))
         cursor.state = scan
     items, token = _page(session, cursor, request.limit, cancelled)

@@ -182,7 +182,9 @@ class Server:
             return
         except Exception as error:  # noqa: BLE001  one broken probe must not end the session
             self._log(f"{job.request.name} failed: {type(error).__name__}: {error}")
-            failure = Failed(f"the agent failed at {job.request.name}", why=f"{type(error).__name__}: {error}")
+            failure = Failed(
+                f"the agent failed at {job.request.name}", why=f"{type(error).__name__}: {error}"
+            )
             self._outbox.put(framing.ERROR, job.request_id, _error_payload(failure))
             return
         if data:

@@ -56,7 +56,9 @@ class Session:
         """The target's root, opened and pinned at first need; errors say who could read it."""
         with self._lock:
             if self._root is None:
-                self._root = Root.open(self.require_target(), proc=self.proc, start_ticks=self.start_ticks)
+                self._root = Root.of_process(
+                    self.require_target(), proc=self.proc, start_ticks=self.start_ticks
+                )
             self._root.check_alive()
             return self._root
 

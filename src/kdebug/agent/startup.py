@@ -39,6 +39,8 @@ def serve(read_fd: int, write_fd: int, arguments: list[str], log: Callable[[str]
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kdebug-agent serve", add_help=True)
-    parser.add_argument("--read-only", action="store_true", help="refuse every request that changes anything")
+    parser.add_argument(
+        "--read-only", action="store_true", help="refuse every request that changes anything"
+    )
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS, metavar="SECONDS")
     return parser.parse_args(arguments)

@@ -16,7 +16,9 @@ from kdebug.probe.identity import read_small
 from kdebug.probe.rooted import Root
 from kdebug.protocol.system import Ability, Access
 
-SAME_USER = "run as the target's uid and gid with at least its capabilities (rung match), or with SYS_PTRACE"
+SAME_USER = (
+    "run as the target's uid and gid with at least its capabilities (rung match), or with SYS_PTRACE"
+)
 
 
 def measure(proc: str, pid: int, open_root: Callable[[], Root]) -> Access:

@@ -57,9 +57,7 @@ def hash_sources(sources: dict[str, bytes]) -> str:
     It tells versions apart and is no defence (delivery checks SHA-256): two CRCs keep OpenSSL, which
     hashlib would load, out of the agent's memory.
     """
-    text = b"".join(
-        name.encode() + b"\0" + source + b"\0" for name, source in sorted(sources.items())
-    )
+    text = b"".join(name.encode() + b"\0" + source + b"\0" for name, source in sorted(sources.items()))
     return f"{zlib.crc32(text):08x}{zlib.crc32(text[::-1]):08x}"
 
 

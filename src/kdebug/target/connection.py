@@ -39,6 +39,8 @@ R = TypeVar("R")
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Over all answers that are still arriving."""
 HELLO_SECONDS = 10.0
+MAX_ERROR_TEXT = 4096
+"""Characters of one part of an error; more would only bury the message."""
 MAX_ABANDONED = 4 * MAX_OUTSTANDING
 """Cancelled ids whose last frame has not come; an agent that never ends them is broken."""
 
@@ -301,5 +303,7 @@ def _remote_error(payload: bytes) -> KdebugError:
     if not isinstance(fields, dict):
         raise ProtocolViolation("the agent sent an error that is not an object")
     number = fields.get("errno")
-    texts = [str(fields.get(key, ""))[:4096] for key in ("kind", "what", "why", "next_step")]
-    return from_kind(*texts, errno=number if type(number) is int else None)
+    kind, what, why, next_step = (
+        str(fields.get(key, ""))[:MAX_ERROR_TEXT] for key in ("kind", "what", "why", "next_step")
+    )
+    return from_kind(kind, what, why, next_step, number if type(number) is int else None)

@@ -1,0 +1,1 @@
+"""Linux facts beside the target. Standard library; psutil only where a detail needs it; never forks."""

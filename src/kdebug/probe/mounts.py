@@ -1,0 +1,73 @@
+"""The target's mounts, from /proc/PID/mountinfo (proc(5)), with the size of each file system."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from typing import Callable, Optional
+
+from kdebug.errors import AccessDenied, KdebugError, NotFound
+from kdebug.probe.process_static import reason_of
+from kdebug.protocol.system import Mount
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "afs", "lustre", "glusterfs", "virtiofs")
+"""Asking a network file system for its size can block for ever when its server is gone (statfs(2))."""
+SizeOf = Callable[[str], os.statvfs_result]
+
+
+def unescape(text: bytes) -> str:
+    r"""\040 is a blank: the kernel escapes blank, tab, line feed and backslash."""
+    return _OCTAL.sub(lambda m: bytes([int(m.group(1), 8) & 0xFF]), text).decode("utf-8", "surrogateescape")
+
+
+def parse_mount(line: bytes) -> Mount:
+    """One line of mountinfo; `ValueError` or `IndexError` on nonsense."""
+    before, _, after = line.rstrip(b"\n").partition(b" - ")
+    fields, tail = before.split(b" "), after.split(b" ")
+    options = tuple(unescape(part) for part in fields[5].split(b","))
+    super_options = tuple(unescape(part) for part in tail[2].split(b",")) if len(tail) > 2 else ()
+    return Mount(
+        mount_id=int(fields[0]),
+        parent_id=int(fields[1]),
+        device=fields[2].decode("ascii", "replace"),
+        root=unescape(fields[3]),
+        path=unescape(fields[4]),
+        options=options,
+        filesystem=unescape(tail[0]),
+        source=unescape(tail[1]),
+        super_options=super_options,
+        read_only="ro" in options or "ro" in super_options,
+    )
+
+
+def iter_mounts(pid: int, *, proc: str = "/proc", statvfs: Optional[SizeOf] = None) -> Iterator[Mount]:
+    """Every mount in mount order; sizes through `statvfs` of a path in the target."""
+    try:
+        with open(f"{proc}/{pid}/mountinfo", "rb", buffering=65536) as lines:
+            for line in lines:
+                mount = parse_mount(line)
+                yield _with_size(mount, statvfs) if statvfs else mount
+    except PermissionError as error:
+        raise AccessDenied(f"the mounts of process {pid} may not be read", why=reason_of(error)) from error
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NotFound(f"there is no process {pid}") from error
+
+
+def _with_size(mount: Mount, statvfs: SizeOf) -> Mount:
+    if mount.filesystem.startswith(REMOTE):
+        return dataclasses.replace(mount, error="size not asked: a network file system could block")
+    try:
+        size = statvfs(mount.path)
+    except KdebugError as error:
+        return dataclasses.replace(mount, error=str(error))
+    return dataclasses.replace(
+        mount,
+        size_bytes=size.f_blocks * size.f_frsize,
+        used_bytes=(size.f_blocks - size.f_bfree) * size.f_frsize,
+        available_bytes=size.f_bavail * size.f_frsize,
+        inodes=size.f_files,
+        inodes_used=size.f_files - size.f_ffree,
+    )

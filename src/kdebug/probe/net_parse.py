@@ -1,0 +1,105 @@
+"""Pure parsers of /proc/PID/net files (proc(5), Documentation/networking/proc_net_tcp.rst)."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+import sys
+from typing import Optional
+
+from kdebug.protocol.network import Socket
+
+TCP_STATES = {
+    1: "ESTAB",
+    2: "SYN-SENT",
+    3: "SYN-RECV",
+    4: "FIN-WAIT-1",
+    5: "FIN-WAIT-2",
+    6: "TIME-WAIT",
+    7: "UNCONN",
+    8: "CLOSE-WAIT",
+    9: "LAST-ACK",
+    10: "LISTEN",
+    11: "CLOSING",
+    12: "SYN-RECV",
+}
+"""include/net/tcp_states.h in the words of ss(8); 12 is NEW_SYN_RECV."""
+UNIX_TYPES = {1: "stream", 2: "dgram", 5: "seqpacket"}
+_ACCEPTS_CONNECTIONS = 0x10000
+"""__SO_ACCEPTCON: the flag of a listening unix socket."""
+
+
+def address(text: str) -> str:
+    """ "0100007F:1F90" as "127.0.0.1:8080"; 32 hex digits are IPv6 in four words of host order."""
+    host, _, port = text.partition(":")
+    words = [
+        struct.pack("=I" if sys.byteorder == "little" else ">I", int(host[i : i + 8], 16))
+        for i in range(0, len(host), 8)
+    ]
+    raw = b"".join(words)
+    number = int(port, 16)
+    if len(raw) == 4:
+        return f"{ipaddress.IPv4Address(raw)}:{number}"
+    six = ipaddress.IPv6Address(raw)
+    shown = f"::ffff:{six.ipv4_mapped}" if six.ipv4_mapped else str(six)
+    return f"[{shown}]:{number}"
+
+
+def parse_inet(line: bytes, family: str, kind: str) -> Optional[Socket]:
+    """One line of tcp, udp, raw ... (and their 6); None for the header and for nonsense."""
+    fields = line.split()
+    if len(fields) < 10 or not fields[0].endswith(b":"):
+        return None
+    state = int(fields[3], 16)
+    tx, _, rx = fields[4].partition(b":")
+    if kind == "tcp":
+        name = TCP_STATES.get(state, f"STATE-{state}")
+    else:
+        name = "ESTAB" if state == 1 else "UNCONN"
+    return Socket(
+        family=family,
+        type=kind,
+        local=address(fields[1].decode("ascii")),
+        remote=address(fields[2].decode("ascii")),
+        state=name,
+        inode=int(fields[9]),
+        uid=int(fields[7]),
+        rx_queue_bytes=int(rx, 16),
+        tx_queue_bytes=int(tx, 16),
+    )
+
+
+def parse_unix(line: bytes) -> Optional[Socket]:
+    """One line of /proc/PID/net/unix; the kernel writes the NULs of abstract names as "@"."""
+    fields = line.rstrip(b"\n").split(b" ", 7)
+    if len(fields) < 7 or not fields[0].endswith(b":"):
+        return None
+    # Inodes are padded with blanks, so the last two columns are split again.
+    inode, _, path = b" ".join(fields[6:]).lstrip().partition(b" ")
+    flags, state = int(fields[3], 16), int(fields[5], 16)
+    if flags & _ACCEPTS_CONNECTIONS:
+        name = "LISTEN"
+    else:
+        name = {1: "UNCONN", 2: "SYN-SENT", 3: "ESTAB", 4: "CLOSING"}.get(state, "UNCONN")
+    return Socket(
+        family="unix",
+        type=UNIX_TYPES.get(int(fields[4], 16), "unknown"),
+        local=path.decode("utf-8", "surrogateescape"),
+        remote="",
+        state=name,
+        inode=int(inode),
+    )
+
+
+SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
+    "inet": (("tcp", "tcp"), ("udp", "udp"), ("udplite", "udplite"), ("raw", "raw"), ("icmp", "icmp")),
+    "inet6": (
+        ("tcp6", "tcp"),
+        ("udp6", "udp"),
+        ("udplite6", "udplite"),
+        ("raw6", "raw"),
+        ("icmp6", "icmp"),
+    ),
+    "unix": (("unix", "unix"),),
+}
+"""Family -> (file below /proc/PID/net, type)."""

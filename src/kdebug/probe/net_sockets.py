@@ -1,0 +1,97 @@
+"""Sockets of the target's network namespace, joined to their owners, one at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Optional
+
+from kdebug.errors import AccessDenied, NotFound
+from kdebug.probe.net_diag import TcpFacts, tcp_facts
+from kdebug.probe.net_owners import Owners
+from kdebug.probe.net_parse import SOURCES, parse_inet, parse_unix
+from kdebug.probe.process_static import reason_of
+from kdebug.protocol.network import Socket
+
+
+class SocketScan:
+    """Iterate it for the sockets; `unread_processes` and `reasons` are valid from the first one on.
+
+    Lines are read as they are asked for, so 20,000 sockets cost the memory of the owners alone.
+    Raises `NotFound` or `AccessDenied` at the first row.
+    """
+
+    def __init__(self, pid: int, *, proc: str, families: tuple[str, ...]) -> None:
+        self._pid, self._proc = pid, proc
+        self._families = families
+        self.unread_processes = 0
+        self.reasons: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[Socket]:
+        try:
+            os.stat(f"{self._proc}/{self._pid}/net")
+        except PermissionError as error:
+            raise AccessDenied(
+                f"the sockets of process {self._pid} may not be read", why=reason_of(error)
+            ) from error
+        except OSError as error:
+            raise NotFound(f"there is no process {self._pid}") from error
+        owners = Owners(self._proc, self._pid)
+        self.unread_processes = owners.unread
+        if owners.unread:
+            self.reasons["pids"] = f"the descriptors of {owners.unread} processes may not be read"
+        facts = self._tcp_facts()
+        for family in self._families:
+            for name, kind in SOURCES.get(family, ()):
+                yield from self._file(name, family, kind, owners, facts)
+
+    def _tcp_facts(self) -> dict[int, TcpFacts]:
+        try:
+            here = os.readlink(f"{self._proc}/self/ns/net")
+            there = os.readlink(f"{self._proc}/{self._pid}/ns/net")
+            if here == there:
+                return tcp_facts()
+            self.reasons["rtt_ms"] = "the target has another network namespace than the agent"
+        except OSError as error:
+            self.reasons["rtt_ms"] = error.strerror or str(error)
+        return {}
+
+    def _file(
+        self, name: str, family: str, kind: str, owners: Owners, facts: dict[int, TcpFacts]
+    ) -> Iterator[Socket]:
+        try:
+            with open(f"{self._proc}/{self._pid}/net/{name}", "rb", buffering=65536) as lines:
+                next(lines, None)
+                for line in lines:
+                    found = _parse(line, family, kind)
+                    if found is not None:
+                        yield self._joined(found, owners, facts)
+        except FileNotFoundError:
+            pass  # this kernel has no such protocol (IPv6 off, no udplite)
+        except OSError as error:
+            self.reasons[name] = reason_of(error)
+
+    def _joined(self, found: Socket, owners: Owners, facts: dict[int, TcpFacts]) -> Socket:
+        measured = facts.get(found.inode)
+        return dataclasses.replace(
+            found,
+            pids=self._holders(found.inode, owners),
+            rtt_ms=measured.rtt_ms if measured else None,
+            retransmits=measured.retransmits if measured else None,
+        )
+
+    @staticmethod
+    def _holders(inode: int, owners: Owners) -> Optional[tuple[int, ...]]:
+        """() only when it is certain that nobody holds it."""
+        if inode == 0:
+            return ()
+        held = owners.pids.get(inode)
+        return held if held is not None else (None if owners.unread else ())
+
+
+def _parse(line: bytes, family: str, kind: str) -> Optional[Socket]:
+    try:
+        return parse_unix(line) if family == "unix" else parse_inet(line, family, kind)
+    except (ValueError, IndexError):
+        return None  # the tail of an odd unix name with a line feed in it

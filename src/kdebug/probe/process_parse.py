@@ -1,0 +1,86 @@
+"""Pure parsers of /proc/PID files (proc(5)). Input is hostile bytes; output is bounded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h; stat field 9."""
+
+
+class Stat(NamedTuple):
+    """The fields of /proc/PID/stat that we use, in its units."""
+
+    name: bytes
+    state: str
+    ppid: int
+    process_group: int
+    session: int
+    tty: int
+    flags: int
+    user_ticks: int
+    system_ticks: int
+    priority: int
+    nice: int
+    threads: int
+    start_ticks: int
+    vsize: int
+    rss_pages: int
+
+
+def parse_stat(text: bytes) -> Stat:
+    """Fields after the *last* ")": the name before it may hold anything. `ValueError` on nonsense."""
+    open_at, close_at = text.find(b"("), text.rfind(b")")
+    fields = text[close_at + 2 :].split()
+    if open_at < 0 or close_at < open_at or len(fields) < 22:
+        raise ValueError("not the text of /proc/PID/stat")
+    return Stat(
+        text[open_at + 1 : close_at],
+        chr(fields[0][0]),
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        int(fields[4]),
+        int(fields[6]),
+        int(fields[11]),
+        int(fields[12]),
+        int(fields[15]),
+        int(fields[16]),
+        int(fields[17]),
+        int(fields[19]),
+        int(fields[20]),
+        int(fields[21]),
+    )
+
+
+def parse_status(text: bytes) -> dict[bytes, bytes]:
+    """/proc/PID/status as a mapping; the first line of a key wins (Name comes first and is escaped)."""
+    fields: dict[bytes, bytes] = {}
+    for line in text.split(b"\n"):
+        key, colon, value = line.partition(b":")
+        if colon:
+            fields.setdefault(key, value.strip())
+    return fields
+
+
+def ids(value: bytes) -> tuple[int, int, int]:
+    """Real, effective and saved id of a Uid: or Gid: line."""
+    real, effective, saved = value.split()[:3]
+    return int(real), int(effective), int(saved)
+
+
+def kilobytes(fields: dict[bytes, bytes], key: bytes) -> Optional[int]:
+    """A "123 kB" line in bytes; None where the kernel does not write it (kernel threads, zombies)."""
+    value = fields.get(key, b"").split()
+    return int(value[0]) * 1024 if value and value[0].isdigit() else None
+
+
+def parse_cmdline(text: bytes) -> tuple[str, ...]:
+    """Arguments as the process left them; a process that rewrote them (setproctitle) may have no NULs."""
+    if not text:
+        return ()
+    return tuple(part.decode("utf-8", "surrogateescape") for part in text.removesuffix(b"\0").split(b"\0"))
+
+
+def text_of(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
