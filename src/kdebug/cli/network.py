@@ -112,8 +112,8 @@ def dns_lines(dns: Dns) -> list[str]:
         ["search", " ".join(dns.search)],
         ["options", " ".join(dns.options)],
         ["hostname", dns.hostname],
-        *[[name, f"not readable: {reason}"] for name, reason in dns.reasons.items()],
     ]
+    rows += [[name, f"not readable: {reason}"] for name, reason in dns.reasons.items()]
     return table(["RESOLVER", ""], rows)
 
 

@@ -29,7 +29,7 @@ cache:
 """
 FILES = {
     "/app/server": "practice placeholder: the program is in memory only\n",
-    "/etc/passwd": "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
+    "/etc/passwd": "root:x:0:0::/root:/sbin/nologin\nnonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n",
     "/etc/group": "root:x:0:\nnonroot:x:65532:\n",
     "/etc/hostname": "demo\n",
     "/etc/hosts": "127.0.0.1 localhost\n192.0.2.10 db.internal\n",

@@ -125,7 +125,7 @@ class Workload:
                 os.write(log, b"%s - %r 200\n" % (address[0].encode(), request))
 
     def _leak(self) -> None:
-        kept = []
+        kept: list[bytes] = []
         while True:
             if len(kept) * LEAK_BYTES < LEAK_LIMIT:
                 kept.append(b"x" * LEAK_BYTES)
