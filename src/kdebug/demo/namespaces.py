@@ -1,4 +1,4 @@
-"""Namespaces, mounts and credentials by ctypes (unshare(2), mount(2), pivot_root(2), capset(2), prctl(2))."""
+"""Namespaces, mounts and credentials by ctypes: unshare(2), mount(2), pivot_root(2), capset(2)."""
 
 from __future__ import annotations
 

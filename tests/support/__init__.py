@@ -1,0 +1,1 @@
+"""Helpers for tests: agents that lie, processes of odd kinds."""

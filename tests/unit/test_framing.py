@@ -1,0 +1,77 @@
+"""Frames: whatever arrives in whatever pieces, and nothing that is not a frame."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdebug.errors import ProtocolViolation
+from kdebug.protocol import framing
+from kdebug.protocol.framing import Frame, FrameDecoder
+
+frames = st.builds(
+    Frame,
+    st.sampled_from(sorted(framing.KIND_NAMES)),
+    st.integers(0, 2**32 - 1),
+    st.binary(max_size=600),
+    st.sampled_from([0, framing.MORE]),
+)
+
+
+@given(st.lists(frames, max_size=8), st.lists(st.integers(1, 700), min_size=1))
+def test_any_cutting_gives_the_same_frames(sent: list[Frame], cuts: list[int]) -> None:
+    stream = b"".join(framing.encode(frame) for frame in sent)
+    decoder, received = FrameDecoder(), []
+    position = index = 0
+    while position < len(stream):
+        step = cuts[index % len(cuts)]
+        received += list(decoder.feed(stream[position : position + step]))
+        position, index = position + step, index + 1
+    assert received == sent
+    assert decoder.pending_bytes == 0
+
+
+def test_header_layout_is_what_the_document_says() -> None:
+    assert framing.encode(Frame(2, 7, b"abc", 1)) == b"\xf5\x4b\x02\x01\x00\x00\x00\x07\x00\x00\x00\x03abc"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"bash: not found\n",
+        b"x",
+        b"\xf5X",
+        b"\xf5\x4b\x63\x00" + bytes(8),
+        b"\xf5\x4b\x00\x00" + bytes(8),
+        b"\xf5\x4b\x02\x80" + bytes(8),
+        b"\xf5\x4b\x02\x00" + bytes(4) + (framing.MAX_PAYLOAD + 1).to_bytes(4, "big"),
+    ],
+)
+def test_garbage_is_refused_at_once(bad: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        list(FrameDecoder().feed(bad))
+
+
+def test_the_largest_frame_passes_and_a_larger_one_is_a_bug() -> None:
+    largest = Frame(framing.DATA, 1, bytes(framing.MAX_PAYLOAD))
+    assert list(FrameDecoder().feed(framing.encode(largest))) == [largest]
+    assert len(framing.encode(largest)) == 256 * 1024
+    with pytest.raises(ValueError):
+        framing.encode(Frame(framing.DATA, 1, bytes(framing.MAX_PAYLOAD + 1)))
+
+
+def test_a_flood_is_never_kept_beyond_one_frame() -> None:
+    decoder = FrameDecoder()
+    stream = framing.encode(Frame(framing.DATA, 1, bytes(framing.MAX_PAYLOAD))) * 20
+    for frame in decoder.feed(stream):
+        assert len(frame.payload) == framing.MAX_PAYLOAD
+        assert decoder.pending_bytes <= 2 * 256 * 1024
+
+
+@pytest.mark.parametrize("size", [0, 1, framing.MAX_PAYLOAD, framing.MAX_PAYLOAD + 1, 3 * framing.MAX_PAYLOAD])
+def test_split_flags_all_but_the_last(size: int) -> None:
+    pieces = list(framing.split(framing.ANSWER, 5, bytes(size)))
+    assert sum(len(piece.payload) for piece in pieces) == size
+    assert [piece.flags for piece in pieces] == [framing.MORE] * (len(pieces) - 1) + [0]
+    assert len(pieces) == max(1, -(-size // framing.MAX_PAYLOAD))

@@ -1,0 +1,64 @@
+"""Nothing that could move a cursor, reverse text or hide passes the sanitiser."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdebug.sanitise import file_bytes, multi_line, one_line
+
+every_text = st.text(st.characters(codec=None), max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("plain", "plain"),
+        ("größe 日本", "größe 日本"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\rb", "a\\rb"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x9b1m", "\\x9b1m"),
+        ("\x7f\x00", "\\x7f\\x00"),
+        ("\u202etxt.exe", "\\u202etxt.exe"),
+        ("\u2066x\u2069", "\\u2066x\\u2069"),
+        ("a\u200bb", "a\\u200bb"),
+        ("\u2028", "\\u2028"),
+        ("\udcff", "\\xff"),
+        ("\ud800", "\\ud800"),
+        ("\U000e0041", "\\U000e0041"),
+        ("\ufeff", "\\ufeff"),
+        ("\u061c", "\\u061c"),
+        ("\u00ad", "\\xad"),
+        ("[/bold]", "[/bold]"),
+    ],
+)
+def test_one_line(raw: str, shown: str) -> None:
+    assert one_line(raw) == shown
+
+
+@given(every_text)
+def test_nothing_dangerous_is_left(raw: str) -> None:
+    for character in one_line(raw):
+        assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+        assert unicodedata.bidirectional(character) not in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    one_line(raw).encode("utf-8")
+
+
+@given(every_text)
+def test_many_lines_keep_only_line_feeds_and_tabs(raw: str) -> None:
+    left = {c for c in multi_line(raw) if unicodedata.category(c) == "Cc"}
+    assert left <= {"\n", "\t"}
+
+
+@given(every_text, st.integers(2, 20))
+def test_the_limit_holds(raw: str, limit: int) -> None:
+    if len(raw) > limit:
+        assert len(one_line(raw, limit)) <= limit
+
+
+def test_file_bytes_show_what_is_not_utf8() -> None:
+    assert file_bytes(b"a\xffb\n\x1b]0;x\x07") == "a\\xffb\n\\x1b]0;x\\x07"
