@@ -37,7 +37,9 @@ def test_environments_round_trip(variables: list[EnvVar]) -> None:
 
 
 def process(**changes: object) -> Process:
-    row = Process(1, 2, 0, "init", "S", 4096, 8192, 0.5, 1, 1.7e9, cmdline=("a", "b"), reasons={"fds": "no"})
+    row = Process(
+        1, 2, 0, "init", "S", 4096, 8192, 0.5, 1, 1.7e9, cmdline=("a", "b"), reasons={"fds": "no"}
+    )
     return dataclasses.replace(row, **changes)  # type: ignore[arg-type]
 
 

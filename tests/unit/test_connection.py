@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from support.liar import Liar, connect
 
 from kdebug.channel.memory import channel_pair
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, KdebugError, ProtocolViolation
@@ -18,6 +17,7 @@ from kdebug.protocol.processes import Limits
 from kdebug.protocol.requests import GetLimits, ListDir, ReadFile
 from kdebug.target import Target
 from kdebug.target.connection import Connection
+from support.liar import Liar, connect
 
 CHUNK = FileChunk("/f", 0, 3, True, 1, 1, 1)
 
@@ -83,7 +83,8 @@ async def _unasked_request(liar: Liar, request_id: int, request: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    "handler", [_other_id, _twice, _endless_answer, _garbage, _wrong_record, _unasked_ping, _unasked_request]
+    "handler",
+    [_other_id, _twice, _endless_answer, _garbage, _wrong_record, _unasked_ping, _unasked_request],
 )
 def test_lies_end_the_connection(run: asyncio.Runner, handler: Any) -> None:
     with pytest.raises(ProtocolViolation) as caught:

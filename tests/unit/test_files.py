@@ -33,7 +33,11 @@ def test_odd_names_are_listed_exactly(tmp_path: Path, root: Root) -> None:
     (tmp_path / "link").symlink_to("/etc")
     found = {os.fsencode(entry.name): entry for entry in iter_dir(root, "/")}
     assert set(found) == {*odd, b"fifo", b"socket", b"link"}
-    assert (found[b"fifo"].kind, found[b"socket"].kind, found[b"link"].link_target) == ("fifo", "socket", "/etc")
+    assert (found[b"fifo"].kind, found[b"socket"].kind, found[b"link"].link_target) == (
+        "fifo",
+        "socket",
+        "/etc",
+    )
 
 
 def test_facts_equal_stat(tmp_path: Path, root: Root) -> None:
@@ -44,7 +48,12 @@ def test_facts_equal_stat(tmp_path: Path, root: Root) -> None:
     status = file.stat()
     entry = stat_path(root, "/f", True).entry
     assert (entry.size_bytes, entry.mode, entry.mtime_ns) == (5, 0o4751, 1_700_000_000_123_456_789)
-    assert (entry.inode, entry.device, entry.uid, entry.links) == (status.st_ino, status.st_dev, status.st_uid, 1)
+    assert (entry.inode, entry.device, entry.uid, entry.links) == (
+        status.st_ino,
+        status.st_dev,
+        status.st_uid,
+        1,
+    )
 
 
 def test_a_hundred_thousand_entries(tmp_path: Path, root: Root) -> None:

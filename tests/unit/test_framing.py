@@ -69,7 +69,9 @@ def test_a_flood_is_never_kept_beyond_one_frame() -> None:
         assert decoder.pending_bytes <= 2 * 256 * 1024
 
 
-@pytest.mark.parametrize("size", [0, 1, framing.MAX_PAYLOAD, framing.MAX_PAYLOAD + 1, 3 * framing.MAX_PAYLOAD])
+@pytest.mark.parametrize(
+    "size", [0, 1, framing.MAX_PAYLOAD, framing.MAX_PAYLOAD + 1, 3 * framing.MAX_PAYLOAD]
+)
 def test_split_flags_all_but_the_last(size: int) -> None:
     pieces = list(framing.split(framing.ANSWER, 5, bytes(size)))
     assert sum(len(piece.payload) for piece in pieces) == size

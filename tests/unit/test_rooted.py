@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import needs_root
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import needs_root
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError
 from kdebug.probe import syscalls
 from kdebug.probe.rooted import Root
@@ -53,7 +53,8 @@ targets = st.tuples(st.booleans(), st.lists(parts, min_size=1, max_size=6)).map(
     lambda t: ("/" if t[0] else "") + ("/".join(t[1]) or ".")
 )
 nodes = st.lists(
-    st.tuples(st.lists(names, min_size=1, max_size=3), st.sampled_from(["dir", "file", "link"]), targets), max_size=12
+    st.tuples(st.lists(names, min_size=1, max_size=3), st.sampled_from(["dir", "file", "link"]), targets),
+    max_size=12,
 )
 paths = st.lists(parts, max_size=7).map(lambda p: "/" + "/".join(p))
 
@@ -90,7 +91,9 @@ def test_every_answer_equals_the_chroot(forest: Any, questions: list[tuple[str, 
     try:
         plant(base, forest)
         asked = "".join(json.dumps(question) + "\n" for question in questions)
-        oracle = subprocess.run([sys.executable, "-c", ORACLE, base], input=asked, capture_output=True, text=True, check=True)
+        oracle = subprocess.run(
+            [sys.executable, "-c", ORACLE, base], input=asked, capture_output=True, text=True, check=True
+        )
         expected = [json.loads(line) for line in oracle.stdout.splitlines()]
         for force_walk in (False, True):
             with root_at(base, force_walk) as root:
@@ -174,7 +177,9 @@ def test_a_device_is_refused(hostile: Path, force_walk: bool) -> None:
         ("/\udcff", NotFound, "does not exist"),
     ],
 )
-def test_bad_paths(hostile: Path, force_walk: bool, path: str, error: type[KdebugError], words: str) -> None:
+def test_bad_paths(
+    hostile: Path, force_walk: bool, path: str, error: type[KdebugError], words: str
+) -> None:
     with root_at(hostile, force_walk) as root, pytest.raises(error, match=words):
         root.read_small(path)
 
@@ -246,7 +251,9 @@ except Exception as error:
 
 @pytest.mark.parametrize("answer", ["EPERM", "ENOSYS"])
 def test_openat2_taken_away_by_seccomp(hostile: Path, answer: str) -> None:
-    done = subprocess.run([sys.executable, "-c", SECCOMP, str(hostile), answer], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SECCOMP, str(hostile), answer], capture_output=True, text=True
+    )
     assert (done.stdout.strip(), done.returncode) == ("NotFound", 0), done.stderr
 
 

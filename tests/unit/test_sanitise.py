@@ -44,7 +44,17 @@ def test_one_line(raw: str, shown: str) -> None:
 def test_nothing_dangerous_is_left(raw: str) -> None:
     for character in one_line(raw):
         assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
-        assert unicodedata.bidirectional(character) not in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        assert unicodedata.bidirectional(character) not in (
+            "LRE",
+            "RLE",
+            "LRO",
+            "RLO",
+            "PDF",
+            "LRI",
+            "RLI",
+            "FSI",
+            "PDI",
+        )
     one_line(raw).encode("utf-8")
 
 

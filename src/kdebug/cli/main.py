@@ -60,6 +60,13 @@ class LazyGroup(click.Group):
             raise UsageError(f"there is no verb {args[0]!r}", next_step=hint)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        # click would write an empty line of its own before it hands the interrupt on.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            return console.interrupted()
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in VERBS.items()])

@@ -1,0 +1,213 @@
+"""The command line as a user meets it: real processes, real exit codes, over every kind of agent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import needs_root
+
+KDEBUG = [sys.executable, "-m", "kdebug.cli.main"]
+
+
+def kdebug(*arguments: str, agent: str = "thread", **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = os.environ | {"KDEBUG_LOCAL_AGENT": agent}
+    return subprocess.run(
+        [*KDEBUG, *arguments], capture_output=True, env=environment, timeout=60, **options
+    )
+
+
+def document(*arguments: str, agent: str = "thread") -> Any:
+    done = kdebug(*arguments, "-o", "json", agent=agent)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "1000"], env={"DB_PASSWORD": "s3cret", "PLAIN": "x"})
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=["thread", "process", "delivered"])
+def agent(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_verbs_tell_the_truth_over_every_agent(
+    victim: subprocess.Popen[bytes], agent: str, tmp_path: Path
+) -> None:
+    target = f"local:{victim.pid}"
+    rows = {row["pid"]: row for row in document("ps", target, agent=agent)["processes"]}
+    assert rows[victim.pid]["cmdline"] == ["sleep", "1000"]
+    assert rows[victim.pid]["ppid"] == os.getpid()
+    assert document("proc", target, agent=agent)["cwd"] == os.getcwd()
+    values = {
+        row["name"]: (row["value"], row["masked"])
+        for row in document("env", target, agent=agent)["variables"]
+    }
+    assert values == {"DB_PASSWORD": (None, True), "PLAIN": ("x", False)}
+    revealed = document("env", target, "--reveal", agent=agent)["variables"]
+    assert {row["name"]: row["value"] for row in revealed}["DB_PASSWORD"] == "s3cret"
+    limits = {row["name"]: row for row in document("limits", target, agent=agent)["limits"]}
+    assert limits["Max open files"]["used"] == len(os.listdir(f"/proc/{victim.pid}/fd"))
+    maps = document("maps", target, agent=agent)["maps"]
+    assert len(maps) == len(Path(f"/proc/{victim.pid}/maps").read_text().splitlines())
+    fds = document("fds", target, agent=agent)["fds"]
+    assert {str(row["fd"]): row["target"] for row in fds} == {
+        fd: os.readlink(f"/proc/{victim.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{victim.pid}/fd")
+    }
+    mounts = {row["path"] for row in document("mounts", target, agent=agent)["mounts"]}
+    assert "/" in mounts and "/proc" in mounts
+    assert document("net", target, agent=agent)["interfaces"]
+    assert {check["name"] for check in document("doctor", target, agent=agent)["checks"]} >= {
+        "files read",
+        "fds",
+    }
+
+
+def test_cat_is_byte_exact(victim: subprocess.Popen[bytes], agent: str, tmp_path: Path) -> None:
+    data = os.urandom(5 * 1024 * 1024 + 17)
+    (tmp_path / "big").write_bytes(data)
+    assert kdebug("cat", f"local:{victim.pid}:{tmp_path}/big", agent=agent).stdout == data
+    with open(tmp_path / "sparse", "wb") as file:
+        file.seek(3_000_000)
+        file.write(b"x")
+        file.truncate(7_000_000)
+    done = kdebug("cat", f"local:{victim.pid}:{tmp_path}/sparse", agent=agent)
+    assert done.stdout == (tmp_path / "sparse").read_bytes()
+
+
+def test_names_are_exact_in_json_and_escaped_in_tables(
+    victim: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    raw = b"\x1b]0;owned\x07\xff\n"
+    open(os.path.join(os.fsencode(tmp_path), raw), "w").close()
+    (entry,) = document("ls", f"local:{victim.pid}:{tmp_path}")["entries"]
+    assert base64.b64decode(entry["name_base64"]) == raw
+    shown = kdebug("ls", f"local:{victim.pid}:{tmp_path}").stdout
+    assert shown == b"\\x1b]0;owned\\x07\\xff\\n\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["ps", "local:0"], 2, "not a process id"),
+        (["ps", "local:x"], 2, "not a process id"),
+        (["ps", "local:4194305"], 4, "there is no process 4194305"),
+        (["ps", "web-0"], 1, "cannot be opened"),
+        (["ps", "Nonsense!"], 2, "not the name of a Kubernetes object"),
+        (["psx", "demo:"], 2, "did you mean ps?"),
+        (["ps", "demo:", "--tre"], 2, "--tree"),
+        (["ps"], 2, "Missing argument"),
+        (["ps", "demo:", "-o", "xml"], 2, "xml"),
+        (["ls", "local:1"], 2, "needs a path"),
+        (["ls", "local:1:etc"], 2, "not absolute"),
+        (["ps", "local:1:/etc"], 2, "takes no path"),
+        (["cat", "local:{victim}:/missing"], 4, "does not exist"),
+        (["cat", "local:{victim}:/etc"], 1, "is a directory"),
+        (["cat", "local:{victim}:/etc/passwd/x"], 1, "not a directory"),
+        (["cat", "local:{victim}:/dev/zero"], 1, "character device"),
+        (["cat", "local:{victim}:/proc/self/exe"], 1, "magic link"),
+        (["ls", "local:{victim}:/" + "a/" * 2100], 2, "Linux takes at most 4095"),
+        (["completion", "tcsh"], 2, "tcsh"),
+        (["ps", "demo:", "--timeout", "-1"], 2, "--timeout"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_right_code(
+    victim: subprocess.Popen[bytes], arguments: list[str], code: int, words: str
+) -> None:
+    done = kdebug(*[argument.replace("{victim}", str(victim.pid)) for argument in arguments])
+    text = done.stderr.decode()
+    assert done.returncode == code, text
+    assert words in text
+    assert len(text.splitlines()) == 1 and "Traceback" not in text
+    assert done.stdout == b""
+
+
+STRANGER = """
+import os, pkgutil, importlib, sys
+import kdebug.cli.files, kdebug.open, kdebug.agent.dispatch, kdebug.target.local, encodings.idna
+from kdebug.cli.main import run
+os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)
+os._exit(run(sys.argv[1:]))
+"""
+
+
+@needs_root
+def test_a_stranger_is_denied_with_what_would_do() -> None:
+    owner = subprocess.Popen(["sleep", "1000"], user=4242, group=4242)
+    try:
+        command = [sys.executable, "-c", STRANGER, "ls", f"local:{owner.pid}:/"]
+        done = subprocess.run(command, capture_output=True, timeout=60)
+        assert done.returncode == 3, done.stderr.decode()
+        assert b"wants uid 4242 and gid 4242" in done.stderr
+    finally:
+        owner.kill()
+        owner.wait()
+
+
+def test_a_reader_that_leaves_had_enough(victim: subprocess.Popen[bytes]) -> None:
+    command = f"{' '.join(KDEBUG)} maps local:{os.getpid()} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == b"0" and done.stderr == b""
+
+
+@pytest.mark.parametrize("agent", ["thread", "process"])
+def test_interrupt_leaves_one_line_and_nothing_running(victim: subprocess.Popen[bytes], agent: str) -> None:
+    environment = os.environ | {"KDEBUG_LOCAL_AGENT": agent}
+    command = [*KDEBUG, "top", f"local:{victim.pid}", "-n", "1000", "-d", "0.1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, b"kdebug: interrupted\n")
+    left = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True)
+    assert left.stdout == b""
+
+
+def test_help_and_local_load_no_kubernetes_and_no_ui() -> None:
+    script = (
+        "import sys; from kdebug.cli.main import run; run(sys.argv[1:]); "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'kubernetes','textual','prompt_toolkit','aiohttp'}), file=sys.stderr)"
+    )
+    for arguments in (["--help"], ["ps", f"local:{os.getpid()}"]):
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, timeout=60)
+        assert done.stderr.decode().splitlines()[-1] == "[]"
+
+
+def test_the_agent_loads_only_the_standard_library() -> None:
+    script = (
+        "import sys; import kdebug.agent.startup, kdebug.agent.dispatch; "
+        "print(sorted(m for m in sys.modules if m.split('.')[0] not in sys.stdlib_module_names and not m.startswith(('kdebug','_')) ))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, 'src'); {script}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "['__main__']" or done.stdout.strip() == "[]", done
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    done = kdebug("completion", shell)
+    assert done.returncode == 0 and b"_KDEBUG_COMPLETE" in done.stdout
+
+
+@pytest.mark.parametrize("form", ["yaml", "wide", "name", "table"])
+def test_every_format(victim: subprocess.Popen[bytes], form: str) -> None:
+    done = kdebug("ps", f"local:{victim.pid}", "-o", form)
+    assert done.returncode == 0 and str(victim.pid).encode() in done.stdout
