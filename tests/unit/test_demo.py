@@ -77,7 +77,10 @@ def test_it_ends_when_it_is_stopped() -> None:
 
 @pytest.mark.parametrize("isolation", [USER_NAMESPACE, PLAIN])
 def test_it_ends_when_its_starter_is_killed(isolation: str, tmp_path: Path) -> None:
-    script = f"from kdebug.demo import start_demo; d = start_demo(isolation={isolation!r}); print(d.process.pid, d.pid, flush=True); input()"
+    script = (
+        f"from kdebug.demo import start_demo; d = start_demo(isolation={isolation!r})\n"
+        "print(d.process.pid, d.pid, flush=True); input()"
+    )
     starter = subprocess.Popen(
         [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
@@ -99,7 +102,8 @@ def test_an_ordinary_user_can_start_it_and_look_into_it() -> None:
     script = (
         "import os; from kdebug.demo import start_demo\n"
         "with start_demo() as d:\n"
-        "    print(d.isolation, sorted(os.listdir(f'/proc/{d.pid}/root')), len(os.listdir(f'/proc/{d.pid}/fd')) > 3)"
+        "    proc = f'/proc/{d.pid}'\n"
+        "    print(sorted(os.listdir(f'{proc}/root')), len(os.listdir(f'{proc}/fd')) > 3)"
     )
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)

@@ -37,6 +37,8 @@ def to_plain(value: Any) -> Any:
         return value
     if kind in (tuple, list):
         return [to_plain(item) for item in value]
+    if isinstance(value, int):
+        return int(value)  # an enum such as signal.SIGTERM
     if kind is dict:
         return {key: to_plain(item) for key, item in value.items()}
     return {name: to_plain(getattr(value, name)) for name in _wire_fields(kind)}

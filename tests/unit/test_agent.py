@@ -1,0 +1,326 @@
+"""The real agent as a process: hardening, silence, garbage, lanes, kills, and every python3 at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import glob
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import needs_root
+from kdebug.agent import hold
+from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
+from kdebug.channel.delivery import archive, delivered_agent_command
+from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
+from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError
+from kdebug.protocol import framing
+from kdebug.protocol import requests as ask
+from kdebug.protocol.hello import BANNER
+from kdebug.protocol.processes import EnvVar
+from kdebug.target.connection import Connection
+
+SERVE = [sys.executable, "-m", "kdebug.agent", "serve"]
+
+
+async def connected(*flags: str) -> tuple[Connection, SubprocessChannel]:
+    channel = await SubprocessChannel.start(local_agent_command(*flags))
+    return await Connection.open(channel, request_seconds=20), channel
+
+
+def interpreters() -> list[str]:
+    """Every python3 >= 3.9 on this machine, one of each version."""
+    found = {f"{os.path.realpath(sys.executable)}": sys.executable}
+    for path in [
+        *glob.glob("/usr/bin/python3.*"),
+        *glob.glob(os.path.expanduser("~/.pyenv/versions/3.*/bin/python3")),
+    ]:
+        if path.rpartition("3.")[2].isdigit() or path.endswith("/python3"):
+            found.setdefault(os.path.realpath(path), path)
+    check = "import sys; sys.exit(sys.version_info < (3, 9))"
+    return [
+        p
+        for p in found.values()
+        if subprocess.run([p, "-c", check], stderr=subprocess.DEVNULL).returncode == 0
+    ]
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_the_delivered_agent_runs_on(python: str, run: asyncio.Runner) -> None:
+    async def talk() -> None:
+        payload = archive()
+        channel = await SubprocessChannel.start(delivered_agent_command(payload, python=python))
+        await channel.write(payload)
+        connection = await Connection.open(channel, request_seconds=20)
+        await connection.send(ask.OpenTarget(pid=os.getpid()))
+        for request in (
+            ask.ListProcesses(), ask.GetProcess(os.getpid()), ask.ListFds(), ask.ListMaps(),
+            ask.ListEnviron(), ask.GetLimits(os.getpid()), ask.ListSockets(), ask.GetNetwork(),
+            ask.ListMounts(), ask.GetCgroup(),
+            ask.GetAccess(), ask.GetAgentInfo(), ask.ListDir(path="/etc"), ask.StatPath("/etc/passwd"),
+            ask.ReadFile("/etc/passwd"), ask.FollowFile("/etc/passwd", wait_seconds=0),
+        ):  # fmt: skip
+            await connection.send(request)  # type: ignore[var-annotated]
+        assert connection.hello.source_hash
+        await connection.close()
+
+    run.run(talk())
+
+
+def test_a_damaged_delivery_is_refused() -> None:
+    payload = bytearray(archive())
+    command = delivered_agent_command(bytes(payload), python=sys.executable)
+    payload[100] ^= 1
+    done = subprocess.run(command, input=bytes(payload), capture_output=True, timeout=30)
+    assert done.returncode == 1 and b"wrong SHA-256" in done.stderr and done.stdout == b""
+    done = subprocess.run(command, input=bytes(payload[:50]), capture_output=True, timeout=30)
+    assert done.returncode == 1 and b"50 of" in done.stderr
+
+
+def test_the_agent_hardens_itself_and_stays_small(run: asyncio.Runner) -> None:
+    async def talk() -> None:
+        connection, _ = await connected()
+        await connection.send(ask.OpenTarget(pid=os.getpid()))
+        info = await connection.send(ask.GetAgentInfo())
+        assert (info.oom_score_adj, info.dumpable) == (1000, False)
+        assert Path(f"/proc/{connection.hello.pid}/task").exists()
+        await connection.close()
+        assert not Path(f"/proc/{connection.hello.pid}").exists()
+
+    run.run(talk())
+
+
+def test_a_stray_print_does_not_reach_the_stream() -> None:
+    script = (
+        "import os; import kdebug.agent.__main__ as m; r, w = m.take_stdio()\n"
+        "print('stray', flush=True); os.write(w, b'frame')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, stdin=subprocess.DEVNULL, timeout=30
+    )
+    assert (done.stdout, done.stderr) == (b"frame", b"stray\n")
+
+
+def test_the_agent_exits_when_its_peer_is_silent() -> None:
+    process = subprocess.Popen(
+        [*SERVE, "--silence", "0.5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.wait(10) == 0
+    assert process.stderr is not None and b"silent for" in process.stderr.read()
+
+
+def test_the_agent_exits_when_nobody_reads() -> None:
+    """A full pipe must not hold it: its reader sees the silence all the same."""
+    process = subprocess.Popen(
+        [*SERVE, "--silence", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdin is not None
+    opened = b'{"request":"open","pid":%d}' % os.getpid()
+    process.stdin.write(framing.encode(framing.Frame(framing.REQUEST, 1, opened)))
+    for number in range(2, 40):
+        body = b'{"request":"list-dir","path":"/usr/bin","limit":1000}'
+        process.stdin.write(framing.encode(framing.Frame(framing.REQUEST, number, body)))
+    process.stdin.flush()
+    assert process.wait(20) == 0
+
+
+def test_a_killed_client_leaves_no_agent() -> None:
+    script = (
+        "import asyncio, os, sys, time\n"
+        "from kdebug.channel.subprocess import SubprocessChannel, local_agent_command\n"
+        "from kdebug.target.connection import Connection\n"
+        "async def main():\n"
+        "    channel = await SubprocessChannel.start(local_agent_command())\n"
+        "    connection = await Connection.open(channel, request_seconds=9)\n"
+        "    print(connection.hello.pid, flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())"
+    )
+    client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert client.stdout is not None
+    agent = int(client.stdout.readline())
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    deadline = time.monotonic() + 10
+    while (
+        os.path.exists(f"/proc/{agent}")
+        and Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2][1] != "Z"
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_mutated_frames_never_crash_or_hang_the_agent(seed: int) -> None:
+    """A short run of the soak test's fuzz: each conversation ends by itself, with exit code 0."""
+    chance = random.Random(seed)
+    body = b'{"request":"open","pid":%d}' % os.getpid()
+    honest = framing.encode(framing.Frame(framing.REQUEST, 1, body)) * 3
+    for _ in range(15):
+        stream = bytearray(honest)
+        for _ in range(chance.randint(1, 8)):
+            stream[chance.randrange(len(stream))] = chance.randrange(256)
+        done = subprocess.run(
+            [*SERVE, "--silence", "5"], input=bytes(stream), capture_output=True, timeout=30
+        )
+        assert done.returncode == 0 and done.stdout.startswith(BANNER), done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_several_requests_at_once_and_a_cancel(run: asyncio.Runner, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 16384)
+
+    async def talk() -> None:
+        connection, _ = await connected()
+        await connection.send(ask.OpenTarget(pid=os.getpid()))
+        waiting = asyncio.create_task(
+            connection.send(ask.FollowFile(str(tmp_path / "big"), 1 << 22, wait_seconds=20))
+        )
+        reads = [connection.send(ask.ReadFile(str(tmp_path / "big"), n << 18, 1 << 18)) for n in range(16)]
+        tables = [connection.send(ask.ListProcesses(fds=False)) for _ in range(5)]
+        chunks = await asyncio.gather(*reads)
+        await asyncio.gather(*tables)
+        assert b"".join(chunk.data for chunk in chunks) == (tmp_path / "big").read_bytes()
+        assert not waiting.done()
+        waiting.cancel()
+        started = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert time.monotonic() - started < 5
+        await connection.close()
+
+    run.run(talk())
+
+
+def test_read_only_is_the_agents_word(run: asyncio.Runner) -> None:
+    async def talk() -> None:
+        connection, _ = await connected("--read-only")
+        info = await connection.send(ask.OpenTarget(pid=os.getpid()))
+        assert info.read_only
+        with pytest.raises(AccessDenied, match="read-only"):
+            await connection.send(ask.SendSignal(os.getpid(), 0, signal.SIGKILL))
+        await connection.close()
+
+    run.run(talk())
+
+
+def test_a_signal_reaches_only_the_process_that_was_meant(run: asyncio.Runner) -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+
+    async def talk() -> None:
+        connection, _ = await connected()
+        await connection.send(ask.OpenTarget(pid=child.pid))
+        detail = await connection.send(ask.GetProcess(child.pid))
+        with pytest.raises(NotFound, match="another process"):
+            await connection.send(ask.SendSignal(child.pid, detail.process.start_ticks + 1, signal.SIGKILL))
+        assert child.poll() is None
+        await connection.send(ask.SendSignal(child.pid, detail.process.start_ticks, signal.SIGTERM))
+        await connection.close()
+
+    run.run(talk())
+    assert child.wait(5) == -signal.SIGTERM
+
+
+def test_requests_without_a_target_are_refused(run: asyncio.Runner) -> None:
+    async def talk() -> None:
+        connection, _ = await connected()
+        with pytest.raises(UsageError, match="no target"):
+            await connection.send(ask.ListProcesses())
+        await connection.close()
+
+    run.run(talk())
+
+
+def variables(count: int) -> Iterator[EnvVar]:
+    return (EnvVar(str(number), "v") for number in range(count))
+
+
+def test_cursors_work_once_and_are_bounded() -> None:
+    cursors = Cursors()
+    cursor = Cursor("environ", variables(5))
+    assert [row.name for row in cursor.page(2)[0]] == ["0", "1"]
+    token = cursors.put(cursor)
+    assert [row.name for row in cursors.take(token, "environ").page(9)[0]] == ["2", "3", "4"]
+    with pytest.raises(Failed, match="cannot be continued"):
+        cursors.take(token, "environ")
+    tokens = [cursors.put(Cursor("environ", variables(1))) for _ in range(MAX_CURSORS + 1)]
+    with pytest.raises(Failed):
+        cursors.take(tokens[0], "environ")
+    with pytest.raises(KdebugError):
+        cursors.take(tokens[1], "maps")
+    cursors.take(tokens[1], "environ")
+
+
+def test_a_page_is_bounded_by_its_bytes_too() -> None:
+    rows = (EnvVar("n", "x" * 100_000) for _ in range(10))
+    sizes, more = [], True
+    cursor = Cursor("environ", rows)
+    while more:
+        page, more = cursor.page(1000)
+        sizes.append(len(page))
+    assert sum(sizes) == 10 and max(sizes) <= 2
+
+
+@pytest.mark.parametrize(
+    ("alive", "since", "busy", "words"),
+    [
+        (10, 10, False, ""),
+        (10, 901, False, "nobody was attached for 900 s"),
+        (3601, 5, False, "time to live of 3600 s"),
+        (3601, 5, True, ""),
+        (28801, 0, True, "maximum"),
+    ],
+)
+def test_when_a_toolbox_ends(alive: float, since: float, busy: bool, words: str) -> None:
+    reason = hold.reason_to_end(dict(hold.DEFAULTS), alive, since, busy)
+    assert words in reason and bool(words) == bool(reason)
+
+
+@pytest.mark.parametrize("arguments", [["--ttl"], ["--ttl", "x"], ["--ttl", "-1"], ["--nope", "1"]])
+def test_hold_says_what_is_wrong(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kdebug.agent", "hold", *arguments], capture_output=True, timeout=30
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and b"--" in done.stderr
+
+
+@needs_root
+def test_without_the_targets_rights_facts_are_null_with_reasons(run: asyncio.Runner) -> None:
+    """A stranger's agent: the row is there, and what may not be read says so."""
+    child = subprocess.Popen(["sleep", "1000"], user=4242, group=4242)
+    script = (
+        "import os, json; from kdebug.agent import dispatch; from kdebug.agent.session import Session\n"
+        "from kdebug.protocol import requests as ask, codec\n"
+        "import kdebug.probe.syscalls, encodings.idna\n"
+        "os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)\n"
+        f"s = Session(); dispatch.handle(s, ask.OpenTarget(pid={child.pid}))\n"
+        f"d = dispatch.handle(s, ask.GetProcess({child.pid})); print(codec.to_json(d.process).decode())\n"
+        "print(json.dumps({a.name: a.allowed for a in dispatch.handle(s, ask.GetAccess()).abilities}))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+        row, abilities = (__import__("json").loads(line) for line in done.stdout.splitlines())
+    finally:
+        child.kill()
+        child.wait()
+    assert (row["uid"], row["cmdline"]) == (4242, ["sleep", "1000"])
+    assert row["fds"] is None and "Permission denied" in row["reasons"]["fds"]
+    assert row["exe"] is None and "SYS_PTRACE" in row["reasons"]["exe"]
+    assert abilities["process list"] is True
+    assert not any(
+        abilities[name] for name in ("files read", "files write", "fds", "env", "maps", "signals")
+    )
+
+
+def test_dispatch_answers_every_request() -> None:
+    from kdebug.agent import dispatch
+
+    assert set(dispatch._HANDLERS) == set(ask.registered().values())
+    assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())
