@@ -1,0 +1,262 @@
+"""The process table and one process in full, against ps, psutil and a second reading of /proc."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import needs_root
+from kdebug.agent import dispatch
+from kdebug.agent.session import Session
+from kdebug.probe.process_table import REVALIDATE_EVERY, ProcessTable
+from kdebug.protocol import requests as ask
+from kdebug.protocol.processes import Process
+
+PR_SET_NAME = 15
+
+
+def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come"
+        time.sleep(0.02)
+
+
+def table(pid: int = 0) -> dict[int, Process]:
+    reader = ProcessTable(target_pid=pid or os.getpid(), user_name=lambda uid: None)
+    return {row.pid: row for row in reader.open_pass().rows()}
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session()
+    dispatch.handle(session, ask.OpenTarget(pid=os.getpid()))
+    yield session
+    session.close()
+
+
+def child(name: bytes) -> int:
+    """A process with this command name that waits for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
+        import signal
+
+        signal.pause()
+        os._exit(0)
+    until(lambda: Path(f"/proc/{pid}/comm").read_bytes() == name[:15] + b"\n")
+    return pid
+
+
+@pytest.fixture
+def odd_children() -> Iterator[dict[bytes, int]]:
+    names = [b"plain", b"two words", b"a) R 1 2 (b", b"((", b"line\nfeed", b"\xff\xfe", b"x" * 20]
+    pids = {name: child(name) for name in names}
+    yield pids
+    for pid in pids.values():
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def test_names_of_any_bytes(odd_children: dict[bytes, int]) -> None:
+    rows = table()
+    for name, pid in odd_children.items():
+        assert os.fsencode(rows[pid].name) == name[:15]
+        assert (rows[pid].ppid, rows[pid].state) == (os.getpid(), "S")
+
+
+def test_every_row_equals_ps(odd_children: dict[bytes, int]) -> None:
+    columns = "pid,ppid,uid,gid,stat,nlwp,rss,vsz,ni"
+    before = table()
+    lines = subprocess.run(["ps", "-eo", columns, "--no-headers"], capture_output=True, text=True).stdout
+    compared = 0
+    for line in lines.splitlines():
+        pid, ppid, uid, gid, state, threads, rss, vsize, nice = line.split()
+        row = before.get(int(pid))
+        if row is None or row.pid not in odd_children.values():
+            continue
+        compared += 1
+        assert (row.ppid, row.uid, row.gid, row.state) == (int(ppid), int(uid), int(gid), state[0])
+        assert (row.threads, row.vsize_bytes, row.nice) == (int(threads), int(vsize) * 1024, int(nice))
+        assert row.rss_bytes == int(rss) * 1024
+    assert compared == len(odd_children)
+
+
+def test_every_row_equals_psutil() -> None:
+    rows = table()
+    compared = 0
+    for process in psutil.process_iter():
+        row = rows.get(process.pid)
+        try:
+            if row is None or process.pid == os.getpid() or not process.is_running():
+                continue
+            assert row.ppid == process.ppid()
+            assert (row.uid, row.gid) == (process.uids().effective, process.gids().effective)
+            assert abs(row.started_at - process.create_time()) < 1.5
+            if row.cmdline is not None and not row.cmdline_truncated:
+                assert list(row.cmdline) == process.cmdline()
+            if row.exe and not row.exe.endswith(" (deleted)"):
+                assert row.exe == process.exe()
+            times = process.cpu_times()
+            assert row.cpu_seconds <= times.user + times.system + 0.05
+            compared += 1
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    assert compared >= 5
+
+
+def test_zombies_kernel_threads_and_stopped_processes() -> None:
+    zombie = os.fork()
+    if zombie == 0:
+        os._exit(0)
+    stopped = child(b"stopped")
+    os.kill(stopped, 19)
+    try:
+        until(lambda: table()[zombie].state == "Z" and table()[stopped].state == "T")
+        rows = table()
+        assert (rows[zombie].cmdline, rows[zombie].exe, rows[zombie].rss_bytes) == ((), None, 0)
+        if 2 in rows and rows[2].name == "kthreadd":
+            assert rows[2].kernel_thread and rows[2].cmdline == () and rows[2].exe is None
+    finally:
+        os.waitpid(zombie, 0)
+        os.kill(stopped, 9)
+        os.waitpid(stopped, 0)
+
+
+def test_a_deleted_program_and_a_long_command_line(tmp_path: Path) -> None:
+    program = tmp_path / "sleeper"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    running = subprocess.Popen([str(program), "1000"])
+    long = subprocess.Popen([sys.executable, "-c", "input()", "x" * 10_000], stdin=subprocess.PIPE)
+    try:
+        until(lambda: os.readlink(f"/proc/{running.pid}/exe") == str(program))
+        until(lambda: len(Path(f"/proc/{long.pid}/cmdline").read_bytes()) > 10_000)
+        program.unlink()
+        rows = table()
+        assert rows[running.pid].exe == f"{program} (deleted)"
+        assert rows[long.pid].cmdline_truncated
+        assert rows[long.pid].cmdline is not None and len("\0".join(rows[long.pid].cmdline)) <= 4096
+    finally:
+        for process in (running, long):
+            process.kill()
+            process.wait()
+
+
+def test_an_exec_shows_within_the_bound() -> None:
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
+    process = subprocess.Popen(
+        ["sh", "-c", "read line; exec sh -c 'read other' after"], stdin=subprocess.PIPE
+    )
+    try:
+        list(reader.open_pass().rows())
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        until(lambda: b"after" == Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[-2])
+        for _ in range(REVALIDATE_EVERY):
+            rows = {row.pid: row for row in reader.open_pass().rows()}
+        assert rows[process.pid].cmdline == ("sh", "-c", "read other", "after")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_deltas_add_up_to_the_table() -> None:
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
+    first = reader.open_pass(fds=False)
+    known = {(row.pid, row.start_ticks): row for row in first.rows()}
+    ends, comes = subprocess.Popen(["sleep", "1000"]), None
+    second = reader.open_pass(first.generation, fds=False)
+    changed = list(second.rows())
+    assert not second.full and len(changed) < len(known)
+    known |= {(row.pid, row.start_ticks): row for row in changed}
+    assert any(row.pid == ends.pid for row in changed)
+    ends.kill()
+    ends.wait()
+    comes = subprocess.Popen(["sleep", "1000"])
+    third = reader.open_pass(second.generation, fds=False)
+    known |= {(row.pid, row.start_ticks): row for row in third.rows()}
+    gone = third.gone()
+    assert ends.pid in {pid for pid, _ in gone}
+    for key in gone:
+        known.pop(key, None)
+    assert comes.pid in {pid for pid, _ in known}
+    assert {pid for pid, _ in known} >= {os.getpid(), comes.pid} and ends.pid not in {
+        pid for pid, _ in known
+    }
+    comes.kill()
+    comes.wait()
+
+
+def test_threads_that_renamed_themselves(session: Session) -> None:
+    stop, ready = threading.Event(), threading.Event()
+
+    def body() -> None:
+        ctypes.CDLL(None).prctl(PR_SET_NAME, ctypes.c_char_p(b"io (worker)"), 0, 0, 0)
+        ready.set()
+        stop.wait()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    ready.wait()
+    try:
+        detail = dispatch.handle(session, ask.GetProcess(os.getpid()))
+    finally:
+        stop.set()
+        thread.join()
+    assert {t.tid: t.name for t in detail.threads}[thread.native_id or 0] == "io (worker)"
+    assert len(detail.threads) == detail.process.threads
+
+
+def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
+    running = subprocess.Popen(["sleep", "1000"], cwd="/usr")
+    try:
+        until(lambda: Path(f"/proc/{running.pid}/comm").read_text() == "sleep\n")
+        detail = dispatch.handle(session, ask.GetProcess(running.pid))
+        process = psutil.Process(running.pid)
+        assert (detail.cwd, detail.root) == ("/usr", "/")
+        assert detail.memory.rss_bytes == process.memory_info().rss
+        full = process.memory_full_info()
+        assert (detail.memory.uss_bytes, detail.memory.pss_bytes) == (full.uss, full.pss)
+        assert detail.io is not None and detail.io.read_chars == process.io_counters().read_chars
+        assert detail.namespaces["net"] == os.stat(f"/proc/{running.pid}/ns/net").st_ino
+        assert detail.oom_score_adj == int(Path(f"/proc/{running.pid}/oom_score_adj").read_text())
+        soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+        (files,) = [limit for limit in detail.limits if limit.name == "Max open files"]
+        assert (files.soft, files.hard, files.used) == (soft, hard, process.num_fds())
+        assert detail.seccomp == "disabled" and detail.no_new_privs is False
+        assert (detail.voluntary_switches or 0) <= process.num_ctx_switches().voluntary
+    finally:
+        running.kill()
+        running.wait()
+
+
+@needs_root
+def test_five_thousand_processes() -> None:
+    script = (
+        "import os, signal, sys\n"
+        "for _ in range(5000):\n"
+        "    if os.fork() == 0: signal.pause(); os._exit(0)\n"
+        "print('ready', flush=True); signal.pause()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-S", "-c", script], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+        rows = [row for row in table().values() if row.ppid == parent.pid]
+        assert len(rows) == 5000
+        assert {row.fds for row in rows} == {len(os.listdir(f"/proc/{rows[0].pid}/fd"))}
+    finally:
+        os.killpg(parent.pid, 9)
+        parent.wait()

@@ -1,0 +1,141 @@
+"""Sockets against ss: addresses, states, queues, owners, round-trip times; and twenty thousand of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from kdebug.probe.net_sockets import SocketScan
+from kdebug.protocol.network import Socket
+
+
+def scan(*families: str) -> list[Socket]:
+    return list(SocketScan(os.getpid(), proc="/proc", families=families or ("inet", "inet6", "unix")))
+
+
+def ss(*flags: str) -> list[list[str]]:
+    done = subprocess.run(["ss", "-Hanp", *flags], capture_output=True, text=True, check=True)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def pairs() -> Iterator[dict[str, socket.socket]]:
+    """One socket in each state that a test can hold."""
+    made: dict[str, socket.socket] = {}
+    listener = made["listen"] = socket.create_server(("127.0.0.1", 0))
+    for name in ("established", "close-wait"):
+        made[name] = socket.create_connection(listener.getsockname())
+        made[f"{name} peer"] = listener.accept()[0]
+    made["established"].sendall(b"x" * 1000)
+    made["close-wait peer"].close()
+    six = made["six"] = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    made["mapped"] = socket.create_connection(("127.0.0.1", six.getsockname()[1]))
+    made["mapped peer"] = six.accept()[0]
+    made["udp"] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made["udp"].bind(("127.0.0.1", 0))
+    made["udp connected"] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made["udp connected"].connect(made["udp"].getsockname())
+    made["unix"] = socket.socket(socket.AF_UNIX)
+    made["unix"].bind("\0kdebug test with blanks")
+    made["unix"].listen()
+    yield made
+    for one in made.values():
+        one.close()
+
+
+def inode(one: socket.socket) -> int:
+    return os.fstat(one.fileno()).st_ino
+
+
+def test_each_kind_is_what_it_is(pairs: dict[str, socket.socket]) -> None:
+    found = {entry.inode: entry for entry in scan()}
+    expected = {
+        "listen": ("inet", "tcp", "LISTEN"),
+        "established": ("inet", "tcp", "ESTAB"),
+        "close-wait": ("inet", "tcp", "CLOSE-WAIT"),
+        "six": ("inet6", "tcp", "LISTEN"),
+        "mapped peer": ("inet6", "tcp", "ESTAB"),
+        "udp": ("inet", "udp", "UNCONN"),
+        "udp connected": ("inet", "udp", "ESTAB"),
+        "unix": ("unix", "stream", "LISTEN"),
+    }
+    for name, facts in expected.items():
+        entry = found[inode(pairs[name])]
+        assert (entry.family, entry.type, entry.state) == facts, name
+        assert entry.pids is not None and os.getpid() in entry.pids, name
+    one = found[inode(pairs["established"])]
+    host, port = pairs["established"].getsockname()
+    assert one.local == f"{host}:{port}" and one.remote == "{}:{}".format(*pairs["listen"].getsockname())
+    assert found[inode(pairs["established peer"])].rx_queue_bytes == 1000
+    assert found[inode(pairs["mapped peer"])].local.startswith("[::ffff:127.0.0.1]:")
+    assert found[inode(pairs["unix"])].local == "@kdebug test with blanks"
+    assert one.rtt_ms is not None and one.rtt_ms > 0 and one.retransmits == 0
+
+
+def test_tcp_and_udp_equal_ss(pairs: dict[str, socket.socket]) -> None:
+    for flag, kind, families in (("-t", "tcp", ("inet", "inet6")), ("-u", "udp", ("inet", "inet6"))):
+        theirs = {}
+        for state, rx, tx, local, remote, *rest in ss(flag):
+            if f"pid={os.getpid()}," in " ".join(rest):
+                port = local.rpartition(":")[2]
+                theirs[port, remote.rpartition(":")[2]] = (state, int(rx), int(tx))
+        ours = {
+            (entry.local.rpartition(":")[2], entry.remote.rpartition(":")[2].replace("0", "*", 1))
+            if entry.remote.endswith(":0")
+            else (entry.local.rpartition(":")[2], entry.remote.rpartition(":")[2]): entry
+            for entry in scan(*families)
+            if entry.type == kind and entry.pids and os.getpid() in entry.pids
+        }
+        assert ours.keys() == theirs.keys()
+        for key, (state, rx, tx) in theirs.items():
+            assert ours[key].state == state
+            if state != "LISTEN":
+                assert (ours[key].rx_queue_bytes, ours[key].tx_queue_bytes) == (rx, tx)
+
+
+def test_round_trip_times_equal_ss(pairs: dict[str, socket.socket]) -> None:
+    text = subprocess.run(["ss", "-Htine"], capture_output=True, text=True, check=True).stdout
+    found = {entry.inode: entry for entry in scan("inet")}
+    records = re.findall(r"ino:(\d+).*?\n.*?rtt:([0-9.]+)/", text)
+    compared = [
+        (found[int(i)].rtt_ms, float(rtt)) for i, rtt in records if int(i) in found and found[int(i)].rtt_ms
+    ]
+    assert compared and all(abs(ours - theirs) < 0.5 for ours, theirs in compared if ours is not None)
+
+
+HOLDER = """
+import resource, socket, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(int(sys.argv[1]))]
+for one in made: one.bind(("127.0.0.1", 0))
+print("ready", flush=True); sys.stdin.read()
+"""
+
+
+def test_twenty_thousand_sockets() -> None:
+    """Over several processes: the hard limit of open files may be low."""
+    each = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100)
+    command = [sys.executable, "-S", "-c", HOLDER, str(each)]
+    pipe = subprocess.PIPE
+    holders = [subprocess.Popen(command, stdin=pipe, stdout=pipe) for _ in range(-(-20_000 // each))]
+    try:
+        for holder in holders:
+            assert holder.stdout is not None and holder.stdout.readline() == b"ready\n"
+        pids = {holder.pid for holder in holders}
+        rows = [
+            entry for entry in scan("inet") if entry.pids and len(entry.pids) == 1 and entry.pids[0] in pids
+        ]
+        assert len(rows) == each * len(holders) >= 20_000
+        theirs = sum(1 for row in ss("-u", "-4") if any(f"pid={pid}," in row[-1] for pid in pids))
+        assert theirs == len(rows)
+    finally:
+        for holder in holders:
+            holder.communicate()
