@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 from typing import Callable
 
@@ -17,7 +16,11 @@ from kdebug.protocol.hello import SILENCE_SECONDS
 
 def serve(read_fd: int, write_fd: int, arguments: list[str], log: Callable[[str], None]) -> int:
     """Run one session on the two descriptors; returns the exit code."""
-    options = _parse(arguments)
+    try:
+        read_only, silence = parse(arguments)
+    except ValueError as error:
+        log(str(error))
+        return 2
     for failure in harden():
         log(failure)
     dispatch.set_source_hash(own_source_hash())
@@ -27,20 +30,25 @@ def serve(read_fd: int, write_fd: int, arguments: list[str], log: Callable[[str]
     server = Server(
         read_fd,
         write_fd,
-        session=Session(read_only=options.read_only),
+        session=Session(read_only=read_only),
         version=__version__,
         source_hash=dispatch.session_source_hash(),
-        silence_seconds=options.silence,
+        silence_seconds=silence,
         log=log,
     )
     log(f"ended: {server.run()}")
     return 0
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="kdebug-agent serve", add_help=True)
-    parser.add_argument(
-        "--read-only", action="store_true", help="refuse every request that changes anything"
-    )
-    parser.add_argument("--silence", type=float, default=SILENCE_SECONDS, metavar="SECONDS")
-    return parser.parse_args(arguments)
+def parse(arguments: list[str]) -> tuple[bool, float]:
+    """Read-only or not, and the silence allowed in seconds. argparse would cost a megabyte for this."""
+    read_only, silence = False, SILENCE_SECONDS
+    words = iter(arguments)
+    for word in words:
+        if word == "--read-only":
+            read_only = True
+        elif word == "--silence":
+            silence = float(next(words, "nothing"))
+        else:
+            raise ValueError(f"unknown option {word}; there are: --read-only, --silence SECONDS")
+    return read_only, silence
