@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -45,16 +46,19 @@ def session() -> Iterator[Session]:
     session.close()
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+
+
 def child(name: bytes) -> int:
     """A process with this command name that waits for a signal."""
     pid = os.fork()
     if pid == 0:
         ctypes.CDLL(None).prctl(PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
-        import signal
-
         signal.pause()
         os._exit(0)
-    until(lambda: Path(f"/proc/{pid}/comm").read_bytes() == name[:15] + b"\n")
+    # Named and asleep: nothing of it changes any more while it is compared.
+    until(lambda: Path(f"/proc/{pid}/comm").read_bytes() == name[:15] + b"\n" and state(pid) == "S")
     return pid
 
 
@@ -219,9 +223,14 @@ def test_threads_that_renamed_themselves(session: Session) -> None:
 
 
 def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
-    running = subprocess.Popen(["sleep", "1000"], cwd="/usr")
+    running = subprocess.Popen(["cat"], cwd="/usr", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        until(lambda: Path(f"/proc/{running.pid}/comm").read_text() == "sleep\n")
+        # Once it has echoed it only waits for more, and its memory stays as it is.
+        assert running.stdin is not None and running.stdout is not None
+        running.stdin.write(b"x\n")
+        running.stdin.flush()
+        assert running.stdout.readline() == b"x\n"
+        until(lambda: state(running.pid) == "S")
         detail = dispatch.handle(session, ask.GetProcess(running.pid))
         process = psutil.Process(running.pid)
         assert (detail.cwd, detail.root) == ("/usr", "/")
@@ -238,7 +247,7 @@ def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
         assert (detail.voluntary_switches or 0) <= process.num_ctx_switches().voluntary
     finally:
         running.kill()
-        running.wait()
+        running.communicate()
 
 
 @needs_root
