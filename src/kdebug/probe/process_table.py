@@ -82,7 +82,10 @@ class ProcessTable:
             return key, known
         # The same text of stat is the same row, unless static facts or descriptors are looked at.
         if raw != known.raw or fds or known.row is None:
-            self._update(known, key, stat, generation, fds)
+            try:
+                self._update(known, key, stat, generation, fds)
+            except (OSError, IndexError):
+                return None
             known.raw = raw
         return key, known
 
@@ -111,7 +114,7 @@ class ProcessTable:
 
     def _update(self, known: Known, key: Key, stat: Stat, generation: int, fds: bool) -> None:
         count, reason = self._fd_count(key[0]) if fds else (None, "")
-        row = self._build(key, stat, known.static, count, reason)
+        row = self._build(key, stat, self._rss(key[0]), known.static, count, reason)
         if row != known.row:
             known.row, known.changed = row, generation
 
@@ -121,14 +124,24 @@ class ProcessTable:
         except OSError as error:
             return None, reason_of(error)
 
-    def _build(self, key: Key, stat: Stat, static: Static, fds: Optional[int], why: str) -> Process:
+    def _rss(self, pid: int) -> int:
+        """Bytes from statm: the figure in stat is off by some pages for each CPU (proc(5))."""
+        fd = os.open(f"{pid}/statm", os.O_RDONLY, dir_fd=self._proc_fd)
+        try:
+            return int(os.read(fd, 256).split()[1]) * PAGE
+        finally:
+            os.close(fd)
+
+    def _build(
+        self, key: Key, stat: Stat, rss: int, static: Static, fds: Optional[int], why: str
+    ) -> Process:
         return Process(
             pid=key[0],
             start_ticks=key[1],
             ppid=stat.ppid,
             name=text_of(stat.name),
             state=stat.state,
-            rss_bytes=stat.rss_pages * PAGE,
+            rss_bytes=rss,
             vsize_bytes=stat.vsize,
             cpu_seconds=(stat.user_ticks + stat.system_ticks) / TICKS,
             threads=stat.threads,
