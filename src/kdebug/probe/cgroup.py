@@ -34,11 +34,13 @@ def cgroup_info(pid: int, *, proc: str = "/proc", read_target: Read, read_host: 
     """What the target's cgroup allows and uses. Raises `NotFound` when the target has ended."""
     facts = _Facts()
     places: dict[str, Place] = {}
-    for controller in ("memory", "cpu", "pids"):
+    for controller in ("memory", "cpu", "cpuacct", "pids"):
         try:
             place = find_place(proc, pid, controller, read_target, read_host)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise NotFound(f"the target process {pid} has ended") from error
+        if controller == "cpuacct" and (place is None or place.version == 2):
+            continue  # v2 counts CPU time in cpu.stat
         if place is None:
             facts.reasons[controller] = UNSEEN
             continue
@@ -107,9 +109,10 @@ def _cpu_v1(facts: _Facts, place: Place) -> None:
     facts.add(
         "cpu_throttled_seconds", place, "cpu.stat", lambda text: parse.keyed(text)["throttled_time"] / 1e9
     )
-    accounting = place.path.replace("/cpu/", "/cpuacct/", 1) if "/cpu/" in place.path + "/" else place.path
-    beside = Place(1, accounting, place.read, place.scope)
-    facts.add("cpu_usage_seconds", beside, "cpuacct.usage", lambda text: int(text) / 1e9)
+
+
+def _cpuacct_v1(facts: _Facts, place: Place) -> None:
+    facts.add("cpu_usage_seconds", place, "cpuacct.usage", lambda text: int(text) / 1e9)
 
 
 def _pids(facts: _Facts, place: Place) -> None:
@@ -122,6 +125,7 @@ _READERS: dict[tuple[str, int], Callable[[_Facts, Place], None]] = {
     ("memory", 2): _memory_v2,
     ("cpu", 1): _cpu_v1,
     ("cpu", 2): _cpu_v2,
+    ("cpuacct", 1): _cpuacct_v1,
     ("pids", 1): _pids,
     ("pids", 2): _pids,
 }

@@ -20,6 +20,15 @@ from kdebug.protocol.system import Mount
 Read = Callable[[str], bytes]
 
 
+_PROBES = {
+    "memory": "memory.stat",
+    "cpu": "cpu.stat",
+    "cpuacct": "cpuacct.usage",
+    "pids": "pids.current",
+}
+"""A file that every cgroup of the controller has (pids: every one but the root)."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Reads one controller's files of the target's cgroup."""
@@ -36,7 +45,7 @@ class Place:
 
 def find_place(proc: str, pid: int, controller: str, read_target: Read, read_host: Read) -> Optional[Place]:
     """The place for `controller` ("memory", "cpu", "pids"); None when there is none."""
-    probe = {"memory": "memory.stat", "cpu": "cpu.stat", "pids": "pids.current"}[controller]
+    probe = _PROBES[controller]
     paths = controller_paths(read_small(f"{proc}/{pid}/cgroup").decode("utf-8", "surrogateescape"))
     candidates = [
         *_candidates(

@@ -25,14 +25,13 @@ class Stat(NamedTuple):
     threads: int
     start_ticks: int
     vsize: int
-    rss_pages: int
 
 
 def parse_stat(text: bytes) -> Stat:
     """Fields after the *last* ")": the name before it may hold anything. `ValueError` on nonsense."""
     open_at, close_at = text.find(b"("), text.rfind(b")")
     fields = text[close_at + 2 :].split()
-    if open_at < 0 or close_at < open_at or len(fields) < 22:
+    if open_at < 0 or close_at < open_at or len(fields) < 21:
         raise ValueError("not the text of /proc/PID/stat")
     return Stat(
         text[open_at + 1 : close_at],
@@ -49,7 +48,6 @@ def parse_stat(text: bytes) -> Stat:
         int(fields[17]),
         int(fields[19]),
         int(fields[20]),
-        int(fields[21]),
     )
 
 

@@ -1,0 +1,102 @@
+"""Mounts, cgroups, interfaces and routes against findmnt, a second reader, and ip."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kdebug.agent import dispatch
+from kdebug.agent.session import Session
+from kdebug.probe import cgroup_parse
+from kdebug.probe.container_id import parse_container_id
+from kdebug.probe.mounts import parse_mount
+from kdebug.protocol import requests as ask
+
+ID = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session()
+    dispatch.handle(session, ask.OpenTarget(pid=os.getpid()))
+    yield session
+    session.close()
+
+
+def tool(*command: str) -> object:
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_mounts_equal_findmnt(session: Session) -> None:
+    flat = tool("findmnt", "-J", "-l", "-o", "TARGET,FSTYPE,SOURCE")["filesystems"]  # type: ignore[index]
+    ours = dispatch.handle(session, ask.ListMounts(limit=1000)).items
+    assert [m.path for m in ours] == [row["target"] for row in flat]
+    assert [m.filesystem for m in ours] == [row["fstype"] for row in flat]
+    root = next(m for m in ours if m.path == "/")
+    size = os.statvfs("/")
+    assert root.size_bytes == size.f_blocks * size.f_frsize
+
+
+def test_interfaces_and_routes_equal_ip(session: Session) -> None:
+    config = dispatch.handle(session, ask.GetNetwork())
+    ours = {i.name: i for i in config.interfaces}
+    for link in tool("ip", "-j", "addr"):  # type: ignore[attr-defined]
+        mine = ours[link["ifname"]]
+        assert (mine.mtu, (mine.state or "").upper()) == (link["mtu"], link["operstate"])
+        assert mine.mac == link.get("address", mine.mac)
+        theirs = {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]}
+        assert set(mine.addresses) == theirs
+    gateways = {r.gateway for r in config.routes if r.destination == "0.0.0.0/0"}
+    assert gateways == {route.get("gateway") for route in tool("ip", "-j", "route", "show", "default")}  # type: ignore[attr-defined]
+
+
+def test_the_cgroup_is_the_targets(session: Session) -> None:
+    """A second reader: the path of /proc/self/cgroup below the mount of the memory controller."""
+    info = dispatch.handle(session, ask.GetCgroup())
+    assert info.path is not None and info.memory_usage_bytes is not None, info.reasons
+    name = "memory.current" if info.version == 2 else "memory.usage_in_bytes"
+    now = int(Path(info.path, name).read_text())
+    assert abs(now - info.memory_usage_bytes) < 64 * 2**20
+    pids = Path(info.path, "cgroup.procs").read_text().split()
+    assert str(os.getpid()) in pids
+    assert info.cpu_usage_seconds is not None and info.cpu_usage_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"11:memory:/kubepods/burstable/pod1/{ID}\n", ID),
+        (f"0::/kubepods.slice/x.slice/cri-containerd-{ID}.scope\n", ID),
+        (f"0::/system.slice/docker-{ID}.scope\n", ID),
+        (f"0::/kubepods.slice/crio-{ID}.scope/container\n", ID),
+        (f"0::/../{ID}\n", ID),
+        (f"1:name=systemd:/docker/{ID}\n", ID),
+        ("0::/\n", None),
+        ("0::/user.slice/user-0.slice\n", None),
+        (f"0::/{ID}0\n", None),
+    ],
+)
+def test_container_ids(text: str, expected: str | None) -> None:
+    assert parse_container_id(text) == expected
+
+
+def test_cgroup_files() -> None:
+    assert cgroup_parse.number(b"max\n") is None
+    assert cgroup_parse.number(b"9223372036854771712\n") is None
+    assert cgroup_parse.number(b"1048576\n") == 1048576
+    assert cgroup_parse.cpu_max(b"max 100000\n") is None
+    assert cgroup_parse.cpu_max(b"10000 100000\n") == 0.1
+    some = cgroup_parse.pressure(b"some avg10=1.50 avg60=0.20 avg300=0.00 total=2000000\n")["some"]
+    assert (some.avg10, some.avg60, some.total_seconds) == (1.5, 0.2, 2.0)
+
+
+def test_a_mount_with_odd_names() -> None:
+    line = b"36 35 98:0 /a\\040b /mnt/c\\012d ro,noatime shared:1 - ext4 /dev/x\\134y rw,errors=continue\n"
+    mount = parse_mount(line)
+    assert (mount.root, mount.path, mount.source) == ("/a b", "/mnt/c\nd", "/dev/x\\y")
+    assert mount.read_only and mount.filesystem == "ext4"
