@@ -228,6 +228,22 @@ def test_a_signal_reaches_only_the_process_that_was_meant(run: asyncio.Runner) -
     assert child.wait(5) == -signal.SIGTERM
 
 
+def test_a_table_says_when_its_target_has_ended(run: asyncio.Runner) -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+
+    async def talk() -> None:
+        connection, _ = await connected()
+        await connection.send(ask.OpenTarget(pid=child.pid))
+        await connection.send(ask.ListProcesses())
+        child.kill()
+        child.wait()
+        with pytest.raises(NotFound, match="it has ended"):
+            await connection.send(ask.ListProcesses())
+        await connection.close()
+
+    run.run(talk())
+
+
 def test_requests_without_a_target_are_refused(run: asyncio.Runner) -> None:
     async def talk() -> None:
         connection, _ = await connected()

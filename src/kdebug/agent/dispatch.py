@@ -130,6 +130,8 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threadin
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
     else:
+        # A table without its target would look healthy: say that it has ended instead.
+        process_signal.check_same(session.proc, session.require_target(), session.start_ticks)
         current = session.table().open_pass(request.since, request.fds)
         cursor = Cursor(request.name, current.rows())
         cursor.state = current
