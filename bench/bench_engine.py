@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,62 +12,15 @@ import time
 from pathlib import Path
 
 from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
-from kdebug.probe.process_table import ProcessTable
 from kdebug.protocol import codec
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import Process, ProcessPage
 from kdebug.target import Target
 from kdebug.target.connection import Connection
 
-PROCESSES = 500
-CROWD = f"""
-import os, signal
-for _ in range({PROCESSES} - len([n for n in os.listdir('/proc') if n.isdigit()])):
-    if os.fork() == 0: signal.pause(); os._exit(0)
-print('ready', flush=True); signal.pause()
-"""
-
 
 def say(name: str, value: float, unit: str, aim: str) -> None:
     print(f"{name:<58} {value:>9.3f} {unit:<6} aim {aim}", flush=True)
-
-
-def process_table() -> None:
-    crowd = subprocess.Popen(
-        [sys.executable, "-S", "-c", CROWD], stdout=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        assert crowd.stdout is not None
-        crowd.stdout.readline()
-        table = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
-        generation = 0
-        for _ in range(20):
-            current = table.open_pass(generation, fds=False)
-            list(current.rows())
-            generation = current.generation
-        started = time.process_time()
-        for _ in range(100):
-            current = table.open_pass(generation, fds=False)
-            list(current.rows())
-            generation = current.generation
-        ours = (time.process_time() - started) / 100
-        theirs = top_refresh()
-    finally:
-        os.killpg(crowd.pid, 9)
-        crowd.wait()
-    say(f"process table, {PROCESSES} processes, CPU a refresh", ours * 1000, "ms", "-")
-    say("the same by top -b", theirs * 1000, "ms", "-")
-    say("ratio to top -b", ours / theirs, "", "<= 1.0, star 0.6")
-
-
-def top_refresh() -> float:
-    def cost(looks: int) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(["top", "-b", "-d", "0.02", "-n", str(looks)], stdout=subprocess.DEVNULL, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    return (cost(120) - cost(20)) / 100
 
 
 async def agent_figures() -> None:
@@ -181,7 +133,6 @@ def help_time() -> None:
 
 
 if __name__ == "__main__":
-    process_table()
     decoding()
     help_time()
     hold_memory()

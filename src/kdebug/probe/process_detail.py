@@ -9,50 +9,42 @@ from typing import Callable, Optional, TypeVar
 from kdebug.errors import AccessDenied, NotFound
 from kdebug.probe import process_limits
 from kdebug.probe.capabilities import capability_names
-from kdebug.probe.identity import read_small
-from kdebug.probe.process_parse import (
-    Stat,
-    ids,
-    kilobytes,
-    parse_cmdline,
-    parse_stat,
-    parse_status,
-    text_of,
-)
+from kdebug.probe.identity import MAX_SMALL, read_small
+from kdebug.probe.process_environ import read_environ as read_environ
+from kdebug.probe.process_io import io_detail
+from kdebug.probe.process_memory import memory_detail
+from kdebug.probe.process_parse import Stat, ids, parse_cmdline, parse_stat, parse_status, text_of
 from kdebug.probe.process_signal import check_same
-from kdebug.probe.process_static import UserName, reason_of
+from kdebug.probe.process_static import ENDED, UserName, read_link, reason_of
 from kdebug.probe.process_table import TICKS, ProcessTable
-from kdebug.protocol.processes import (
-    Capabilities,
-    EnvVar,
-    IoDetail,
-    LimitInfo,
-    MemoryDetail,
-    Process,
-    ProcessDetail,
-    ThreadInfo,
-)
+from kdebug.protocol.processes import Capabilities, LimitInfo, Process, ProcessDetail, ThreadInfo
 
 T = TypeVar("T")
 MAX_THREADS = 1000
-MAX_ENVIRON = 1024 * 1024
-MAX_VALUE = 128 * 1024
-"""MAX_ARG_STRLEN: the longest string that execve(2) takes. Memory that a process rewrote may be longer."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 SECCOMP = {b"0": "disabled", b"1": "strict", b"2": "filter"}
+OVERFLOW_ID = 65534
+"""Stands for every id that the agent's user namespace has no number for (user_namespaces(7))."""
 
 
 def process_detail(proc: str, pid: int, start_ticks: int, *, user_name: UserName) -> ProcessDetail:
-    """Everything about `pid`. `NotFound` when it has ended or is no longer the same process."""
+    """Everything about `pid`. `NotFound` when it has ended or is no longer the same process.
+
+    `AccessDenied` where not even its stat may be read (hidepid); other refusals are reasons in the answer.
+    """
     check_same(proc, pid, start_ticks)
-    table = ProcessTable(target_pid=pid, proc=proc, user_name=user_name)
-    found = table.row(pid, 1, True)
-    if found is None or found[1].row is None:
-        raise NotFound(f"there is no process {pid}")
+    row = ProcessTable(target_pid=pid, proc=proc, user_name=user_name).one(pid)
+    if row is None:
+        raise NotFound(f"the process {pid} has ended")
     try:
-        return _Reader(proc, pid).detail(found[1].row)
-    except (FileNotFoundError, ProcessLookupError):
+        detail = _Reader(proc, pid).detail(row)
+    except PermissionError as error:
+        raise AccessDenied(f"the process {pid} may not be examined", why=reason_of(error)) from error
+    except ENDED:
         raise NotFound(f"the process {pid} has ended") from None
+    # All of it was read by number: only now is it known to be of one process.
+    check_same(proc, pid, start_ticks or row.start_ticks)
+    return detail
 
 
 class _Reader:
@@ -66,14 +58,20 @@ class _Reader:
     def _try(self, name: str, read: Callable[[], T]) -> Optional[T]:
         try:
             return read()
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            self.reasons[name] = (
-                reason_of(error) if isinstance(error, OSError) else f"not understood: {error}"
-            )
-            return None
+        except OSError as error:
+            self.reasons[name] = reason_of(error)
+        except (ValueError, KeyError, IndexError):
+            self.reasons[name] = "this kernel does not say"
+        return None
 
     def _file(self, name: str) -> bytes:
         return read_small(f"{self._base}/{name}")
+
+    def _number(self, name: str) -> Optional[int]:
+        return self._try(name, lambda: int(self._file(name)))
+
+    def _link(self, name: str) -> Optional[str]:
+        return self._try(name, lambda: read_link(f"{self._base}/{name}"))
 
     def detail(self, row: Process) -> ProcessDetail:
         stat, status = parse_stat(self._file("stat")), parse_status(self._file("status"))
@@ -93,20 +91,24 @@ class _Reader:
             priority=stat.priority,
             user_seconds=stat.user_ticks / TICKS,
             system_seconds=stat.system_ticks / TICKS,
-            memory=self._memory(status),
+            memory=memory_detail(self._base, status, stat, self.reasons),
             capabilities=self._try("capabilities", lambda: _capabilities(status)),
-            no_new_privs=self._try("no_new_privs", lambda: status[b"NoNewPrivs"] == b"1"),
-            seccomp=SECCOMP.get(status.get(b"Seccomp", b"")),
-            dumpable=self._dumpable(stat, uids[1]),
-            oom_score=self._try("oom_score", lambda: int(self._file("oom_score"))),
-            oom_score_adj=self._try("oom_score_adj", lambda: int(self._file("oom_score_adj"))),
-            cwd=self._try("cwd", lambda: os.readlink(f"{self._base}/cwd")),
-            root=self._try("root", lambda: os.readlink(f"{self._base}/root")),
-            cgroup=tuple(text_of(self._try("cgroup", lambda: self._file("cgroup")) or b"").splitlines()),
+            no_new_privs=self._try("no_new_privs", lambda: int(status[b"NoNewPrivs"]) == 1),
+            seccomp=self._try("seccomp", lambda: SECCOMP[status[b"Seccomp"]]),
+            dumpable=self._dumpable(stat, (uids[1], gids[1])),
+            oom_score=self._number("oom_score"),
+            oom_score_adj=self._number("oom_score_adj"),
+            cwd=self._link("cwd"),
+            root=self._link("root"),
+            cgroup=tuple(
+                line for line in text_of(self._try("cgroup", self._cgroup) or b"").split("\n") if line
+            ),
             namespaces={name: self._namespace(name) for name in NAMESPACES},
-            voluntary_switches=_integer(status, b"voluntary_ctxt_switches"),
-            involuntary_switches=_integer(status, b"nonvoluntary_ctxt_switches"),
-            io=self._io(),
+            voluntary_switches=self._switches("voluntary_switches", status, b"voluntary_ctxt_switches"),
+            involuntary_switches=self._switches(
+                "involuntary_switches", status, b"nonvoluntary_ctxt_switches"
+            ),
+            io=io_detail(self._pid, self.reasons),
             limits=self._limits(),
             threads=threads[:MAX_THREADS],
             threads_truncated=len(threads) > MAX_THREADS,
@@ -118,7 +120,10 @@ class _Reader:
         raw = self._try("cmdline", lambda: self._file("cmdline"))
         if raw is None:
             return row
-        return dataclasses.replace(row, cmdline=parse_cmdline(raw), cmdline_truncated=len(raw) >= 65536)
+        return dataclasses.replace(row, cmdline=parse_cmdline(raw), cmdline_truncated=len(raw) >= MAX_SMALL)
+
+    def _cgroup(self) -> bytes:
+        return self._file("cgroup")
 
     def _limits(self) -> tuple[LimitInfo, ...]:
         try:
@@ -129,111 +134,53 @@ class _Reader:
 
     def _namespace(self, name: str) -> Optional[int]:
         """namespaces(7): the link reads "net:[4026531992]"."""
-        try:
-            link = os.readlink(f"{self._base}/ns/{name}")
-        except OSError as error:
-            self.reasons[f"namespaces.{name}"] = reason_of(error)
-            return None
-        return int(link.partition("[")[2].rstrip("]"))
-
-    def _memory(self, status: dict[bytes, bytes]) -> MemoryDetail:
-        rollup = parse_status(self._try("memory.pss_bytes", lambda: self._file("smaps_rollup")) or b"")
-        clean, dirty = kilobytes(rollup, b"Private_Clean"), kilobytes(rollup, b"Private_Dirty")
-        return MemoryDetail(
-            rss_bytes=kilobytes(status, b"VmRSS"),
-            peak_rss_bytes=kilobytes(status, b"VmHWM"),
-            anonymous_bytes=kilobytes(status, b"RssAnon"),
-            file_bytes=kilobytes(status, b"RssFile"),
-            shared_memory_bytes=kilobytes(status, b"RssShmem"),
-            swap_bytes=kilobytes(status, b"VmSwap"),
-            pss_bytes=kilobytes(rollup, b"Pss"),
-            uss_bytes=None if clean is None or dirty is None else clean + dirty,
-            locked_bytes=kilobytes(status, b"VmLck"),
-            page_tables_bytes=kilobytes(status, b"VmPTE"),
+        return self._try(
+            f"namespaces.{name}",
+            lambda: int(read_link(f"{self._base}/ns/{name}").partition("[")[2].rstrip("]")),
         )
 
-    def _dumpable(self, stat: Stat, euid: int) -> Optional[bool]:
-        """proc(5): files of a non-dumpable process belong to root. With effective uid 0 both look alike."""
-        owner = os.stat(f"{self._base}/environ").st_uid
-        if euid != 0:
-            return owner == euid
-        self.reasons["dumpable"] = "cannot be told for a process of root"
+    def _switches(self, name: str, status: dict[bytes, bytes], key: bytes) -> Optional[int]:
+        return self._try(name, lambda: int(status[key]))
+
+    def _dumpable(self, stat: Stat, effective: tuple[int, int]) -> Optional[bool]:
+        """proc(5): files of a non-dumpable process belong to root and its group, else to its effective ids.
+
+        Nothing is proven where those are the same, where there is no memory left to be dumped, or where
+        the ids have no number here.
+        """
+        owner = self._try("dumpable", self._owner)
+        if owner is None:
+            return None
+        if stat.state in "ZXx":
+            self.reasons["dumpable"] = "it has ended and has no memory any more"
+        elif effective == (0, 0):
+            self.reasons["dumpable"] = "cannot be told for a process of root"
+        elif OVERFLOW_ID in (*effective, *owner):
+            self.reasons["dumpable"] = "cannot be told for ids of another user namespace"
+        elif owner == effective:
+            return True
+        elif owner == (0, 0):
+            return False
+        else:
+            self.reasons["dumpable"] = f"its files belong to {owner[0]}:{owner[1]}, which proves nothing"
         return None
 
-    def _io(self) -> Optional[IoDetail]:
-        try:
-            import psutil
-        except ImportError:
-            self.reasons["io"] = "psutil is missing in this image"
-            return None
-        try:
-            io = psutil.Process(self._pid).io_counters()
-        except (psutil.Error, OSError, NotImplementedError) as error:
-            self.reasons["io"] = str(error) or type(error).__name__
-            return None
-        return IoDetail(
-            read_calls=io.read_count,
-            write_calls=io.write_count,
-            read_bytes=io.read_bytes,
-            write_bytes=io.write_bytes,
-            read_chars=io.read_chars,
-            write_chars=io.write_chars,
-        )
+    def _owner(self) -> tuple[int, int]:
+        status = os.stat(f"{self._base}/environ")
+        return status.st_uid, status.st_gid
 
     def _threads(self) -> tuple[ThreadInfo, ...]:
         threads = []
         for tid in sorted(int(name) for name in os.listdir(f"{self._base}/task"))[: MAX_THREADS + 1]:
             try:
                 stat = parse_stat(self._file(f"task/{tid}/stat"))
-            except (FileNotFoundError, ProcessLookupError):
+            except ENDED:
                 continue
             seconds = (stat.user_ticks + stat.system_ticks) / TICKS
             threads.append(ThreadInfo(tid, text_of(stat.name), stat.state, seconds))
         return tuple(threads)
 
 
-def _integer(status: dict[bytes, bytes], key: bytes) -> Optional[int]:
-    value = status.get(key, b"")
-    return int(value) if value.isdigit() else None
-
-
 def _capabilities(status: dict[bytes, bytes]) -> Capabilities:
     keys = (b"CapEff", b"CapPrm", b"CapInh", b"CapBnd", b"CapAmb")
     return Capabilities(*(capability_names(int(status[key], 16)) for key in keys))
-
-
-def read_environ(proc: str, pid: int) -> tuple[list[EnvVar], bool]:
-    """The environment and whether it was cut (1 MiB in all, 128 KiB a value).
-
-    It is the process' own memory and may hold anything; empty entries are left out.
-    """
-    try:
-        fd = os.open(f"{proc}/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            raw = _read_up_to(fd, MAX_ENVIRON + 1)
-        finally:
-            os.close(fd)
-    except PermissionError as error:
-        raise AccessDenied(
-            f"the environment of process {pid} may not be read", why=reason_of(error)
-        ) from error
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise NotFound(f"there is no process {pid}") from error
-    entries = [entry for entry in raw[:MAX_ENVIRON].split(b"\0") if entry]
-    cut = len(raw) > MAX_ENVIRON or any(len(entry) > MAX_VALUE for entry in entries)
-    return [_variable(entry[:MAX_VALUE]) for entry in entries], cut
-
-
-def _read_up_to(fd: int, limit: int) -> bytes:
-    pieces = b""
-    while len(pieces) < limit:
-        piece = os.read(fd, limit - len(pieces))
-        if not piece:
-            break
-        pieces += piece
-    return pieces
-
-
-def _variable(entry: bytes) -> EnvVar:
-    name, equals, value = entry.partition(b"=")
-    return EnvVar(text_of(name), text_of(value) if equals else None)

@@ -3,67 +3,97 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Optional
 
-from kdebug.errors import AccessDenied, NotFound
+from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.identity import read_small
-from kdebug.probe.process_static import reason_of
+from kdebug.probe.process_static import ENDED, read_link, reason_of
 from kdebug.protocol.processes import FdInfo
 
 _ACCESS = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
 DELETED = " (deleted)"
 """What the kernel appends to the path of an unlinked file (proc(5)). A file may be named so, too:
 `deleted` is only said when no link to the inode is left."""
+_RELEASE = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+KERNEL_COUNTS = _RELEASE >= (6, 2)
+"""Since Linux 6.2 the size of /proc/PID/fd is the number of descriptors (proc_pid_fd(5))."""
 
 
-def list_pid_dir(proc: str, pid: int, name: str) -> list[str]:
-    """Names below /proc/PID/`name`; `NotFound` or `AccessDenied` with who could read it."""
+def count_fds(path: str, dir_fd: Optional[int] = None) -> tuple[Optional[int], str]:
+    """How many descriptors, or None and why not. Raises `OSError` when the process has ended."""
     try:
-        return os.listdir(f"{proc}/{pid}/{name}")
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=dir_fd)
     except PermissionError as error:
-        raise AccessDenied(f"/proc/{pid}/{name} may not be read", why=reason_of(error)) from error
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise NotFound(f"there is no process {pid}") from error
+        return None, reason_of(error)
+    try:
+        if KERNEL_COUNTS:
+            return os.fstat(fd).st_size, ""
+        with os.scandir(fd) as entries:
+            return sum(1 for _ in entries), ""
+    finally:
+        os.close(fd)
 
 
 def iter_fds(proc: str, pid: int) -> Iterator[FdInfo]:
-    """Every descriptor, by number; one that is closed meanwhile is left out."""
-    for name in sorted(list_pid_dir(proc, pid, "fd"), key=int):
-        found = _describe(proc, pid, name)
-        if found is not None:
-            yield found
+    """Every descriptor, by number; one that is closed meanwhile is left out.
+
+    The directory is read as it is iterated: a million descriptors cost the memory of one page.
+    Raises `NotFound`, or `AccessDenied` with who could read it.
+    """
+    try:
+        with os.scandir(f"{proc}/{pid}/fd") as entries:
+            # The kernel writes them in ascending order.
+            for entry in entries:
+                found = _describe(proc, pid, entry.name)
+                if found is not None:
+                    yield found
+    except PermissionError as error:
+        raise AccessDenied(f"/proc/{pid}/fd may not be read", why=reason_of(error)) from error
+    except ENDED as error:
+        raise NotFound(f"there is no process {pid}") from error
+    except OSError as error:
+        raise from_os_error(error, f"/proc/{pid}/fd cannot be read") from error
 
 
 def _describe(proc: str, pid: int, name: str) -> Optional[FdInfo]:
     path = f"{proc}/{pid}/fd/{name}"
+    target: Optional[str] = None
     try:
-        target = os.readlink(path)
-        # stat through the magic link asks the inode itself; it opens and blocks on nothing.
+        target = read_link(path)
+        # stat through the magic link asks the inode itself; it opens nothing.
         status = os.stat(path)
-    except FileNotFoundError:
+    except ENDED:
         return None
     except OSError as error:
-        return FdInfo(int(name), "unknown", None, error=reason_of(error))
+        return FdInfo(int(name), "unknown", target, error=reason_of(error))
     info = _fdinfo(proc, pid, name)
     flags = int(info["flags"], 8) if "flags" in info else None
     regular = stat.S_ISREG(status.st_mode)
+    kind = _kind(target, status)
     return FdInfo(
         fd=int(name),
-        kind=_kind(target, status),
+        kind=kind,
         target=target,
-        deleted=target.endswith(DELETED) and status.st_nlink == 0,
+        # A memfd never had a name; the kernel calls it deleted all the same (memfd_create(2)).
+        deleted=target.endswith(DELETED) and status.st_nlink == 0 and kind != "memfd",
         inode=status.st_ino,
         size_bytes=status.st_size if regular else None,
         position=int(info["pos"]) if "pos" in info and regular else None,
         flags=flags,
-        access=None if flags is None else _ACCESS.get(flags & os.O_ACCMODE),
+        access=_access(flags),
     )
 
 
+def _access(flags: Optional[int]) -> Optional[str]:
+    """None as well for O_PATH, which gives neither reading nor writing (open(2))."""
+    return None if flags is None or flags & os.O_PATH else _ACCESS.get(flags & os.O_ACCMODE)
+
+
 def _kind(target: str, status: os.stat_result) -> str:
-    if target.startswith("/memfd:"):
+    if target.startswith("/memfd:") and target.endswith(DELETED) and status.st_nlink == 0:
         return "memfd"
     if target.startswith("anon_inode:"):
         return "anon"

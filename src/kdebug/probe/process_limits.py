@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Optional
+from typing import Callable, Optional
 
 from kdebug.errors import AccessDenied, NotFound
 from kdebug.probe.identity import read_small
-from kdebug.probe.process_parse import kilobytes, parse_status
-from kdebug.probe.process_static import reason_of
+from kdebug.probe.process_fds import count_fds
+from kdebug.probe.process_parse import kilobytes, parse_stat, parse_status
+from kdebug.probe.process_static import ENDED, reason_of
 from kdebug.protocol.processes import LimitInfo
 
 _ROW = re.compile(r"^(Max .*?)\s{2,}(\S+)\s+(\S+)\s*(\S*)\s*$")
@@ -44,7 +45,7 @@ def limits(proc: str, pid: int) -> tuple[LimitInfo, ...]:
         status = parse_status(read_small(f"{proc}/{pid}/status"))
     except PermissionError as error:
         raise AccessDenied(f"the limits of process {pid} may not be read", why=reason_of(error)) from error
-    except (FileNotFoundError, ProcessLookupError) as error:
+    except ENDED as error:
         raise NotFound(f"there is no process {pid}") from error
     return tuple(
         LimitInfo(name, soft, hard, unit, _used(proc, pid, name, status))
@@ -56,8 +57,22 @@ def _used(proc: str, pid: int, name: str, status: dict[bytes, bytes]) -> Optiona
     if name in _MEMORY:
         return kilobytes(status, _MEMORY[name])
     if name == "Max open files":
-        try:
-            return len(os.listdir(f"{proc}/{pid}/fd"))
-        except OSError:
-            return None
+        return _attempt(lambda: count_fds(f"{proc}/{pid}/fd")[0])
+    if name == "Max pending signals":
+        # "queued/limit", counted for the real user id (proc(5): SigQ).
+        return _attempt(lambda: int(status[b"SigQ"].split(b"/")[0]))
+    if name == "Max cpu time":
+        return _attempt(lambda: _cpu_seconds(read_small(f"{proc}/{pid}/stat")))
     return None
+
+
+def _cpu_seconds(text: bytes) -> int:
+    stat = parse_stat(text)
+    return (stat.user_ticks + stat.system_ticks) // os.sysconf("SC_CLK_TCK")
+
+
+def _attempt(read: Callable[[], Optional[int]]) -> Optional[int]:
+    try:
+        return read()
+    except (OSError, ValueError, KeyError):
+        return None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from kdebug.errors import AccessDenied, NotFound, from_os_error
-from kdebug.probe.process_static import reason_of
+from kdebug.probe.process_static import ENDED, reason_of
 from kdebug.protocol.processes import MapInfo
 
 _OCTAL = re.compile(rb"\\012")
@@ -42,7 +42,7 @@ def iter_maps(proc: str, pid: int) -> Iterator[MapInfo]:
         raise AccessDenied(
             f"the memory map of process {pid} may not be read", why=reason_of(error)
         ) from error
-    except (FileNotFoundError, ProcessLookupError) as error:
+    except ENDED as error:
         raise NotFound(f"there is no process {pid}") from error
     except OSError as error:
         raise from_os_error(error, f"the memory map of process {pid} cannot be read") from error

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import Callable, NamedTuple, Optional
+import sys
+from typing import Callable, NamedTuple, Optional, TypeVar
 
 from kdebug.probe.container_id import parse_container_id
-from kdebug.probe.process_parse import ids, parse_cmdline, parse_status
+from kdebug.probe.process_parse import parse_cmdline, parse_owner, text_of
 
+T = TypeVar("T")
 MAX_CMDLINE = 4096
 """In the table; `proc` shows the rest. Also what the kernel itself used to cut at."""
 UserName = Callable[[int], Optional[str]]
 NEEDS = "needs the same uid and gid and no fewer capabilities than the process, or SYS_PTRACE"
+ENDED = (FileNotFoundError, ProcessLookupError)
+"""What reading below /proc/PID raises once the process is no more (ENOENT, ESRCH)."""
 
 
 class Static(NamedTuple):
@@ -22,78 +27,83 @@ class Static(NamedTuple):
     cmdline_truncated: bool
     exe: Optional[str]
     container: Optional[str]
-    in_scope: bool
     reasons: dict[str, str]
 
 
 def read_at(dir_fd: int, path: str, limit: int) -> bytes:
-    """The first `limit` bytes of a file below /proc; `OSError` as the kernel says it."""
+    """The first `limit` bytes of a file below /proc that the kernel writes in one piece, by one read(2)."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        data = os.read(fd, limit)
-        while 0 < len(data) < limit:
-            more = os.read(fd, limit - len(data))
-            if not more:
-                break
-            data += more
-        return data
+        return os.read(fd, limit)
     finally:
         os.close(fd)
 
 
+def read_link(path: str, dir_fd: Optional[int] = None) -> str:
+    """readlink(2) of hostile bytes: utf-8 with surrogates whatever the agent's locale is."""
+    return text_of(os.readlink(os.fsencode(path), dir_fd=dir_fd))
+
+
 def reason_of(error: OSError) -> str:
-    """Why a fact is None: the kernel's words, and what would do."""
+    """Why a fact is None: the kernel's words, and what would do. One object for all who share it."""
     words = error.strerror or str(error)
-    return f"{words} ({NEEDS})" if isinstance(error, PermissionError) else words
+    if not isinstance(error, PermissionError):
+        return words
+    name = errno.errorcode.get(error.errno or 0, "")
+    return sys.intern(f"{words} ({name}): {NEEDS}" if name else f"{words}: {NEEDS}")
 
 
-def read_static(
-    proc_fd: int, pid: int, kernel_thread: bool, user_name: UserName, in_scope: Callable[[int], bool]
-) -> Static:
+def read_static(proc_fd: int, pid: int, kernel_thread: bool, user_name: UserName) -> Static:
     """One process' static facts; raises `OSError` (ENOENT, ESRCH) only when it has ended."""
     reasons: dict[str, str] = {}
-    status = parse_status(read_at(proc_fd, f"{pid}/status", 8192))
-    # The owner of /proc/PID is root for non-dumpable processes: only status tells the truth.
-    uid, gid = ids(status[b"Uid"])[1], ids(status[b"Gid"])[1]
-    cmdline, truncated = _cmdline(proc_fd, pid, reasons)
+    reader = _Reader(proc_fd, pid, reasons)
+    owner = reader.attempt(("uid", "gid", "user"), reader.owner)
+    uid, gid = owner if owner else (None, None)
+    cmdline = reader.attempt(("cmdline",), reader.cmdline)
     return Static(
         uid=uid,
         gid=gid,
-        user=user_name(uid),
-        cmdline=cmdline,
-        cmdline_truncated=truncated,
-        exe=None if kernel_thread else _exe(proc_fd, pid, reasons),
-        container=_container(proc_fd, pid, reasons),
-        in_scope=in_scope(pid),
+        user=None if uid is None else user_name(uid),
+        cmdline=parse_cmdline(cmdline[:MAX_CMDLINE]) if cmdline is not None else None,
+        cmdline_truncated=cmdline is not None and len(cmdline) > MAX_CMDLINE,
+        exe=None if kernel_thread else reader.attempt(("exe",), reader.exe),
+        container=reader.attempt(("container",), reader.container),
         reasons=reasons,
     )
 
 
-def _cmdline(proc_fd: int, pid: int, reasons: dict[str, str]) -> tuple[Optional[tuple[str, ...]], bool]:
-    try:
-        raw = read_at(proc_fd, f"{pid}/cmdline", MAX_CMDLINE + 1)
-    except PermissionError as error:
-        reasons["cmdline"] = reason_of(error)
-        return None, False
-    return parse_cmdline(raw[:MAX_CMDLINE]), len(raw) > MAX_CMDLINE
+class _Reader:
+    """The files of one process, each denied for a reason of its own."""
 
+    def __init__(self, proc_fd: int, pid: int, reasons: dict[str, str]) -> None:
+        self._proc_fd, self._pid, self._reasons = proc_fd, pid, reasons
 
-def _exe(proc_fd: int, pid: int, reasons: dict[str, str]) -> Optional[str]:
-    try:
-        return os.readlink(f"{pid}/exe", dir_fd=proc_fd)
-    except FileNotFoundError:
-        # Zombies and processes that are ending have no program any more (proc(5)).
-        return None
-    except OSError as error:
-        reasons["exe"] = reason_of(error)
-        return None
+    def attempt(self, names: tuple[str, ...], read: Callable[[], T]) -> Optional[T]:
+        """None when it may not be read, with the reason under each of `names`; ends are not caught."""
+        try:
+            return read()
+        except ENDED:
+            raise
+        except (OSError, ValueError, IndexError) as error:
+            why = reason_of(error) if isinstance(error, OSError) else "the kernel does not say"
+            self._reasons.update(dict.fromkeys(names, why))
+            return None
 
+    def owner(self) -> tuple[int, int]:
+        """Effective ids. Not the owner of /proc/PID, which is root for non-dumpable processes."""
+        return parse_owner(read_at(self._proc_fd, f"{self._pid}/status", 8192))
 
-def _container(proc_fd: int, pid: int, reasons: dict[str, str]) -> Optional[str]:
-    try:
-        return parse_container_id(
-            read_at(proc_fd, f"{pid}/cgroup", 16384).decode("utf-8", "surrogateescape")
-        )
-    except PermissionError as error:
-        reasons["container"] = reason_of(error)
-        return None
+    def cmdline(self) -> bytes:
+        return read_at(self._proc_fd, f"{self._pid}/cmdline", MAX_CMDLINE + 1)
+
+    def exe(self) -> Optional[str]:
+        try:
+            return read_link(f"{self._pid}/exe", self._proc_fd)
+        except FileNotFoundError:
+            # Zombies and processes that are ending have no program any more (proc(5)).
+            return None
+
+    def container(self) -> Optional[str]:
+        found = parse_container_id(text_of(read_at(self._proc_fd, f"{self._pid}/cgroup", 16384)))
+        # Thousands of processes share one id: they share the object, too.
+        return sys.intern(found) if found else None
