@@ -22,13 +22,17 @@ soak: $(READY)
 	$(BIN)/pytest -m soak --timeout 1200 -s
 
 lint: $(READY)
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench toolbox
+	$(BIN)/ruff check src tests bench toolbox
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(READY)
 	@for bench in bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+toolbox: $(READY)
+	$(BIN)/python toolbox/build.py --flavour core --arch amd64 --arch arm64
+	$(BIN)/python toolbox/build.py --flavour full --arch amd64 --arch arm64
 
 clean:
 	rm -rf $(VENV) build dist
