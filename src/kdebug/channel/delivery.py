@@ -69,3 +69,22 @@ def delivered_agent_command(payload: bytes, *arguments: str, python: str = "pyth
     """argv that loads `payload` from stdin and serves. Write `payload` before the first frame."""
     digest = hashlib.sha256(payload).hexdigest()
     return [python, "-I", "-c", LOADER, str(len(payload)), digest, "serve", *arguments]
+
+
+def hold_command(*arguments: str, python: str = "python3") -> list[str]:
+    """argv that keeps a container of any python image alive: `hold` itself, readable in the pod's spec.
+
+    Its two modules are joined to one text; whoever reviews the pod sees what runs.
+    """
+    sources = agent_sources()
+    harden, hold = (sources[f"agent/{name}.py"].decode() for name in ("harden", "hold"))
+    joined = harden + hold.replace("from kdebug.agent.harden import harden\n", "") + _HOLD_MAIN
+    return [python, "-I", "-S", "-c", joined, *arguments]
+
+
+_HOLD_MAIN = """
+
+import sys
+
+sys.exit(main(sys.argv[1:], lambda line: os.write(2, f"kdebug-hold: {line}\\n".encode())))
+"""

@@ -1,0 +1,281 @@
+"""Requests to the API server as plain JSON, and its refusals in its own words.
+
+The library gives TLS, proxy and connection pool; no model classes are built, since they cost more than
+the request. Every request has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+from kdebug import __version__
+from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
+from kdebug.kube.config import ClusterConfig, load_config
+from kdebug.kube.library import load
+
+USER_AGENT = f"kdebug/{__version__}"
+"""What audit logs show; security teams may allow-list it."""
+MAX_BODY_BYTES = 256 * 1024 * 1024
+"""5,000 pods with long specs are below 100 MB; more than this is not an answer to us."""
+STRATEGIC_MERGE = "application/strategic-merge-patch+json"
+Parameters = list[tuple[str, str]]
+
+
+class ServerRefusal(Exception):
+    """The API server answered with a Status of failure (api-concepts: Status)."""
+
+    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    def explained(self, what: str) -> KdebugError:
+        """As an error for people; `what` says what was tried."""
+        if self.code == 401:
+            return AccessDenied(
+                what, why=f"the API server does not accept the credentials: {self.message}",
+                next_step="log in again; `kubectl auth whoami` must work",
+            )  # fmt: skip
+        if self.code == 403:
+            step = (
+                ""
+                if "admission webhook" in self.message
+                else "`kdebug rbac` prints the rights that it takes"
+            )
+            if "violates PodSecurity" in self.message or "exceeded quota" in self.message:
+                step = ""
+            return AccessDenied(what, why=self.message, next_step=step)
+        if self.code == 404:
+            return NotFound(what, why=self.message)
+        if self.code in (408, 504):
+            return DeadlinePassed(what, why=self.message)
+        return Failed(what, why=self.message or f"HTTP status {self.code}")
+
+
+class Api:
+    """One API server. `close` it; it holds connections."""
+
+    def __init__(self, config: ClusterConfig, *, seconds: float = 30.0) -> None:
+        self.config = config
+        self.seconds = seconds
+        self._rest: Any = None
+
+    def _client(self) -> Any:
+        if self._rest is None:
+            try:
+                self._rest = load("client.rest").RESTClientObject(self.config.configuration)
+                self._rest.pool_manager = self._rest._create_pool_manager()
+            except (OSError, ssl.SSLError, ValueError) as error:
+                raise Failed(
+                    f"the certificates for {self.config.host} cannot be used", why=str(error)
+                ) from error
+        return self._rest
+
+    def _options(self) -> dict[str, Any]:
+        rest, configuration = self._client(), self.config.configuration
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        token = configuration.api_key.get("BearerToken")
+        if token:
+            headers["Authorization"] = str(token)
+        options: dict[str, Any] = {"headers": headers}
+        if configuration.tls_server_name:
+            options["server_hostname"] = configuration.tls_server_name
+        if rest.proxy:
+            options["proxy"] = rest.proxy
+        return options
+
+    async def call(
+        self, method: str, path: str, *, params: Parameters | None = None, body: Any = None,
+        content_type: str = "application/json", seconds: float = 0.0,
+    ) -> Any:  # fmt: skip
+        """Parsed JSON. Raises `ServerRefusal`, `ConnectionLost` or `DeadlinePassed`.
+
+        Credentials that expired (a plugin's token lives minutes) are renewed once.
+        """
+        try:
+            return await self._once(method, path, params, body, content_type, seconds)
+        except ServerRefusal as refusal:
+            if refusal.code != 401 or not await self._renewed():
+                raise
+        return await self._once(method, path, params, body, content_type, seconds)
+
+    async def _renewed(self) -> bool:
+        before = self.config.configuration.api_key.get("BearerToken")
+        self.config = await load_config(self.config.choice)
+        await self.close()
+        return bool(self.config.configuration.api_key.get("BearerToken") != before)
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        params: Parameters | None,
+        body: Any,
+        content_type: str,
+        seconds: float,
+    ) -> Any:
+        options = self._options()
+        if body is not None:
+            options["data"] = json.dumps(body).encode()
+            options["headers"]["Content-Type"] = content_type
+        try:
+            async with asyncio.timeout(seconds or self.seconds):
+                async with self._client().pool_manager.request(
+                    method, self.config.host + path, params=params, allow_redirects=False, **options
+                ) as response:
+                    data = await _limited(response)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self.unreachable(error, seconds) from error
+        if response.status >= 400:
+            raise refusal(response.status, data)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise ConnectionLost(
+                f"{self.config.host} is not a Kubernetes API server", why="it did not answer with JSON"
+            ) from error
+
+    async def request(self, what: str, method: str, path: str, **options: Any) -> Any:
+        """`call`, with refusals as errors for people."""
+        try:
+            return await self.call(method, path, **options)
+        except ServerRefusal as refused:
+            raise refused.explained(what) from refused
+
+    async def get(self, what: str, path: str, params: Parameters | None = None) -> Any:
+        return await self.request(what, "GET", path, params=params)
+
+    async def lines(
+        self, path: str, params: Parameters, *, idle_seconds: float = 0.0
+    ) -> AsyncIterator[bytes]:
+        """The lines of an endless answer (watch, followed logs), without their line feeds.
+
+        Raises `ServerRefusal` before the first line, `ConnectionLost` when the stream breaks,
+        `DeadlinePassed` after `idle_seconds` without a byte (0: never).
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self.seconds, sock_read=idle_seconds or None
+        )
+        try:
+            async with self._client().pool_manager.request(
+                "GET", self.config.host + path, params=params, timeout=timeout, **self._options()
+            ) as response:
+                if response.status >= 400:
+                    raise refusal(response.status, await _limited(response))
+                async for line in _split_lines(response.content):
+                    yield line
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self.unreachable(error, idle_seconds) from error
+
+    async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
+        """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await self._client().pool_manager.ws_connect(
+                    self.config.host + path,
+                    params=params,
+                    protocols=protocols,
+                    max_msg_size=0,
+                    **self._options(),
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise await self._handshake_refusal(error, path, params) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self.unreachable(error, 0.0) from error
+
+    async def _handshake_refusal(
+        self, error: aiohttp.WSServerHandshakeError, path: str, params: Parameters
+    ) -> ServerRefusal:
+        """aiohttp drops the body; where the refusal is the server's own, a plain request tells it."""
+        if error.status in (401, 403, 404):
+            try:
+                await self.call("GET", path, params=params)
+            except ServerRefusal as told:
+                if told.code == error.status:
+                    return told
+            except KdebugError:
+                pass
+        return ServerRefusal(error.status, "", error.message or f"HTTP status {error.status}", {})
+
+    def unreachable(self, error: Exception, seconds: float) -> KdebugError:
+        """A failure below HTTP as an error for people."""
+        host = self.config.host
+        if isinstance(
+            error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)
+        ):
+            return ConnectionLost(
+                f"the certificate of {host} is not trusted",
+                why=" ".join(str(getattr(error, "certificate_error", error)).split()),
+                next_step=f"check certificate-authority of {self.config.cluster} in the kubeconfig",
+            )
+        if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+            return DeadlinePassed(
+                f"{host} did not answer within {seconds or self.seconds:g} s",
+                next_step="check the network or VPN, or give it more time with --timeout",
+            )
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return ConnectionLost(
+            f"the API server {host} cannot be reached",
+            why=why or type(error).__name__,
+            next_step=f"check the network or VPN, and the context ({self.config.context})",
+        )
+
+    async def close(self) -> None:
+        if self._rest is not None:
+            rest, self._rest = self._rest, None
+            await rest.close()
+
+
+async def _limited(response: aiohttp.ClientResponse) -> bytes:
+    pieces, size = [], 0
+    async for piece in response.content.iter_chunked(1 << 16):
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise ConnectionLost("the API server sends more than any answer to kdebug is long")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+"""An object is below 1.5 MiB (etcd's request limit); a log line that is longer is cut."""
+
+
+async def _split_lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    rest = bytearray()
+    async for piece in content.iter_any():
+        rest += piece
+        *lines, tail = rest.split(b"\n") if b"\n" in piece else (rest,)
+        for line in lines:
+            yield bytes(line)
+        rest = bytearray(tail)
+        if len(rest) > MAX_LINE_BYTES:
+            yield bytes(rest)
+            rest.clear()
+    if rest:
+        yield bytes(rest)
+
+
+def refusal(code: int, body: bytes) -> ServerRefusal:
+    """From a Status object, or from whatever a proxy in between wrote."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("kind") != "Status":
+        text = " ".join(body.decode("utf-8", "replace").split())[:300]
+        return ServerRefusal(code, "", text or f"HTTP status {code}", {})
+    details = document.get("details")
+    return ServerRefusal(
+        code,
+        str(document.get("reason") or ""),
+        str(document.get("message") or f"HTTP status {code}"),
+        details if isinstance(details, dict) else {},
+    )

@@ -1,0 +1,251 @@
+"""Attach: reuse or create a toolbox on the lowest rung that works, and prove what it may read.
+
+Never climbs silently: every rung that was tried, and who refused it in which words, is in the report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from kdebug.errors import ConnectionLost, Failed, KdebugError, NotFound
+from kdebug.kube import ephemeral, ladder
+from kdebug.kube.api import Api, ServerRefusal
+from kdebug.kube.backend import PodBackend
+from kdebug.kube.ephemeral import ToolboxSpec
+from kdebug.kube.failures import ToolboxFailed, reason_against
+from kdebug.kube.ladder import Identity, Rung
+from kdebug.kube.pods import Object, Selected, container_id
+from kdebug.kube.stream import Toolbox, connect_when_running, watch_pod
+from kdebug.protocol.requests import GetAccess, GetProcess, OpenTarget
+from kdebug.protocol.system import Access, TargetInfo
+
+CORE = ("files read", "fds", "env")
+"""What a rung must give in `auto`; the process list and sockets work on every rung."""
+
+
+@dataclass(frozen=True)
+class AttachOptions:
+    """What the user may say about the toolbox."""
+
+    spec: ToolboxSpec
+    profile: str = "auto"
+    custom: Optional[Object] = None
+    read_only: bool = False
+    seconds: float = 30.0
+    wait: bool = False
+    """Wait for the target's next start."""
+    step: Callable[[str], None] = lambda line: None
+    """Called with each step, for progress and -v."""
+
+
+@dataclass
+class Report:
+    """The true account: what was tried, refused, created, and what it can read."""
+
+    toolbox: str = ""
+    rung: Optional[Rung] = None
+    created: list[str] = field(default_factory=list)
+    reused: bool = False
+    delivered: bool = False
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """(rung, in whose words)."""
+    notes: list[str] = field(default_factory=list)
+    access: Optional[Access] = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Attached:
+    """An open target in a pod."""
+
+    backend: PodBackend
+    info: TargetInfo
+    selected: Selected
+    report: Report
+
+
+class Attachment:
+    """One attempt; `run` does it."""
+
+    def __init__(self, api: Api, selected: Selected, options: AttachOptions) -> None:
+        self.api = api
+        self.selected = selected
+        self.options = options
+        self.report = Report()
+
+    async def run(self) -> Attached:
+        """Raises `Failed`, `AccessDenied`, `DeadlinePassed`, `ConnectionLost` with what to do next."""
+        started = time.monotonic()
+        await self._await_target()
+        rungs = ladder.plan(
+            self.selected.pod, self.selected.container, self.options.profile, self.options.custom
+        )
+        found = await self._reused(rungs)
+        if found is None or not self._good_enough(found):
+            tried = {found.report.rung.name} if found and found.report.rung else set()
+            found = await self._created([rung for rung in rungs if rung.name not in tried], found)
+        self.report.seconds = time.monotonic() - started
+        return found
+
+    async def _await_target(self) -> None:
+        """The target runs, or `--wait` until it does."""
+        pod, container = self.selected.pod, self.selected.container
+        reason = reason_against(pod, container, await self._on_windows())
+        if reason is None or (ephemeral.toolboxes(pod) and "deletionTimestamp" in pod["metadata"]):
+            return
+        if not self.options.wait:
+            raise reason
+        self.options.step(f"waiting for {container} to start: {reason.why or reason.what}")
+        version = str(pod["metadata"].get("resourceVersion", ""))
+        async for seen in watch_pod(self.api, self.selected, version):
+            if reason_against(seen, container) is None:
+                self.selected = Selected(seen, container, self.selected.notes)
+                return
+
+    async def _on_windows(self) -> bool:
+        spec = self.selected.pod["spec"]
+        labels = spec.get("nodeSelector") or {}
+        return bool(labels.get("kubernetes.io/os") == "windows")
+
+    async def _reused(self, rungs: list[Rung]) -> Optional[Attached]:
+        """The toolbox that is there already, still answers and reads most; None when there is none."""
+        best: Optional[Attached] = None
+        image = self.options.spec.image
+        for made, rung in ephemeral.reusable(self.selected.pod, self.selected.container, image, rungs):
+            toolbox = self._toolbox(made["name"])
+            try:
+                connection = await toolbox.connect(request_seconds=self.options.seconds)
+                attached = await self._open(toolbox, connection, rung)
+            except (ServerRefusal, ConnectionLost, Failed):
+                continue  # it ended meanwhile
+            if best is not None:
+                await best.backend.close()
+            best = attached
+            self.report.reused = True
+            if self._good_enough(attached):
+                break
+        return best
+
+    def _toolbox(self, name: str) -> Toolbox:
+        flags = ("--read-only",) if self.options.read_only else ()
+        return Toolbox(self.api, self.selected, name, self.options.spec.image, flags)
+
+    async def _created(self, rungs: list[Rung], best: Optional[Attached]) -> Attached:
+        """Climb: PATCH, connect, prove; the next rung when one is refused or does not give the core."""
+        refused: list[tuple[Rung, ServerRefusal]] = []
+        queue, corrected = list(rungs), False
+        problem: Optional[KdebugError] = None
+        while queue:
+            rung = queue.pop(0)
+            try:
+                attached = await self._try(rung)
+            except ServerRefusal as refusal:
+                refused.append((rung, refusal))
+                self._refused(rung.name, refusal.message)
+                if refusal.code not in (400, 403, 422):
+                    raise refusal.explained(
+                        f"no toolbox may be added to {self.selected.label}"
+                    ) from refusal
+                continue
+            except ToolboxFailed as failed:
+                problem = failed.error
+                self._refused(rung.name, str(failed.error))
+                if not failed.climb:
+                    break
+                continue
+            if best is not None:
+                await best.backend.close()
+            best = attached
+            self.report.reused = False
+            if self._good_enough(attached):
+                return attached
+            self._refused(rung.name, f"it reads too little: {self._missing(attached)}")
+            better = None if corrected else await self._corrected(attached, rung)
+            corrected = True
+            if better is not None:
+                queue.insert(0, better)
+        if best is not None:
+            return self._settled(best, refused)
+        if problem is not None:
+            raise problem
+        raise ephemeral.refused_error(refused, self.selected)
+
+    def _refused(self, rung: str, words: str) -> None:
+        self.report.refused.append((rung, words))
+        self.options.step(f"{rung} is refused: {words}")
+
+    async def _try(self, rung: Rung) -> Attached:
+        made = ephemeral.container(ephemeral.new_name(), self.options.spec, rung, self.selected.container)
+        self.options.step(f"adding {made['name']} on the rung {rung.name} ({rung.rights})")
+        pod = await ephemeral.add(self.api, self.selected, made)
+        self.report.created.append(made["name"])
+        kept = ephemeral.find(pod, made["name"])
+        if kept is not None and (differences := ephemeral.changed(made, kept)):
+            self.report.notes.append(f"admission changed {', '.join(differences)} of the toolbox")
+        toolbox = self._toolbox(made["name"])
+        connection = await connect_when_running(toolbox, pod, self.selected.container, self.options.seconds)
+        self.options.step(f"{made['name']} answers")
+        return await self._open(toolbox, connection, rung)
+
+    async def _open(self, toolbox: Toolbox, connection: Any, rung: Rung) -> Attached:
+        """Bind the agent to the target by its container id, and measure."""
+        target = container_id(self.selected.pod, self.selected.container)
+        request = OpenTarget(container=target, read_only=self.options.read_only)
+        try:
+            info = await connection.send(request)
+            access = await connection.send(GetAccess())
+        except NotFound as error:
+            await connection.close()
+            raise Failed(
+                f"the toolbox {toolbox.name} does not see {self.selected.container}",
+                why="the PID namespace is not shared: a sandboxed runtime, or the target has restarted",
+                next_step="run it again; on gVisor or Kata no debugger in the pod can see the target",
+            ) from error
+        except BaseException:
+            await connection.close()
+            raise
+        backend = PodBackend(toolbox, connection, request, self.options.seconds)
+        report = self.report
+        report.toolbox, report.rung, report.access = toolbox.name, rung, access
+        report.delivered = toolbox.delivered
+        return Attached(backend, info, self.selected, report)
+
+    def _good_enough(self, attached: Attached) -> bool:
+        return (
+            self.options.profile != "auto" or self.options.custom is not None or not self._missing(attached)
+        )
+
+    def _missing(self, attached: Attached) -> str:
+        assert attached.report.access is not None
+        lacking = [a for a in attached.report.access.abilities if a.name in CORE and a.allowed is False]
+        return "; ".join(f"{ability.name}: {ability.reason}" for ability in lacking)
+
+    async def _corrected(self, attached: Attached, rung: Rung) -> Optional[Rung]:
+        """One more try with what /proc/PID/status says, where that is another user than was planned."""
+        if rung.name not in (ladder.MATCH, ladder.MATCH_CAPS):
+            return None
+        try:
+            process = await attached.backend.send(GetProcess(attached.info.pid, attached.info.start_ticks))
+        except KdebugError:
+            return None
+        uid, gid = process.real_uid, process.real_gid
+        if uid is None or (uid, gid) == (rung.context["runAsUser"], rung.context["runAsGroup"]):
+            return None
+        identity = Identity(uid, gid, "process")
+        return ladder.match_for(self.selected.pod, self.selected.container, identity)
+
+    def _settled(self, best: Attached, refused: list[tuple[Rung, ServerRefusal]]) -> Attached:
+        """Nothing gave everything: what there is, with a word about what is missing."""
+        rung = best.report.rung.name if best.report.rung else "?"
+        self.report.notes.append(f"the rung {rung} cannot read everything: {self._missing(best)}")
+        for other, refusal in refused:
+            self.report.notes.append(f"the rung {other.name} was refused: {refusal.message}")
+        return best
+
+
+async def attach(api: Api, selected: Selected, options: AttachOptions) -> Attached:
+    """See `Attachment.run`."""
+    return await Attachment(api, selected, options).run()

@@ -1,0 +1,114 @@
+"""`Backend` over a toolbox: reconnects to the same one, and says why when it cannot.
+
+A request that changes nothing and stands alone is sent again after a reconnect; one that depends on what
+the lost agent held (a cursor, an open file) or may have taken effect is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from kdebug.errors import ConnectionLost, KdebugError, ProtocolViolation
+from kdebug.kube.api import ServerRefusal
+from kdebug.kube.failures import ended_text
+from kdebug.kube.pods import container_id, container_status, pods_path
+from kdebug.kube.stream import Toolbox
+from kdebug.protocol.requests import OpenTarget, Request
+from kdebug.target.connection import Connection
+
+R = TypeVar("R")
+LOOK_SECONDS = 3.0
+"""For asking the API server why a stream ended."""
+
+
+class PodBackend:
+    """One target in one pod."""
+
+    def __init__(
+        self, toolbox: Toolbox, connection: Connection, opened: OpenTarget, request_seconds: float
+    ) -> None:
+        self.toolbox = toolbox
+        self._connection = connection
+        self._opened = opened
+        self._seconds = request_seconds
+        self._reconnecting = asyncio.Lock()
+        self.reconnects = 0
+
+    async def send(self, request: Request[R]) -> R:
+        connection = self._connection
+        try:
+            return await connection.send(request)
+        except ProtocolViolation:
+            raise
+        except ConnectionLost as lost:
+            if not repeatable(request):
+                raise await self._explained(lost) from lost
+            await self._reconnect(connection, lost)
+        try:
+            return await self._connection.send(request)
+        except ProtocolViolation:
+            raise
+        except ConnectionLost as lost:
+            raise await self._explained(lost) from lost
+
+    async def _reconnect(self, broken: Connection, lost: ConnectionLost) -> None:
+        """Once for all requests that lost the same stream."""
+        async with self._reconnecting:
+            if self._connection is not broken:
+                return
+            await broken.close()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    connection = await self.toolbox.connect(request_seconds=self._seconds)
+                    await connection.send(self._opened)
+            except (ServerRefusal, KdebugError, TimeoutError) as error:
+                raise await self._explained(lost) from error
+            self._connection = connection
+            self.reconnects += 1
+
+    async def _explained(self, lost: ConnectionLost) -> ConnectionLost:
+        """The loss with what the API server knows of the target now."""
+        selected = self.toolbox.selected
+        try:
+            pod = await self.toolbox.api.call(
+                "GET", pods_path(selected.namespace, selected.name), seconds=LOOK_SECONDS
+            )
+        except ServerRefusal as refused:
+            if refused.code == 404:
+                return ConnectionLost(f"the pod {selected.label} is gone", why="it was deleted")
+            return lost
+        except KdebugError as error:
+            return ConnectionLost(lost.what, why=str(error), next_step=lost.next_step)
+        return _what_ended(pod, self.toolbox, lost)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+def repeatable(request: Request[Any]) -> bool:
+    """Whether asking again can neither do a thing twice nor miss what the lost agent held."""
+    held = getattr(request, "cursor", "") or getattr(request, "handle", "") or getattr(request, "since", 0)
+    return not request.mutates and not held
+
+
+def _what_ended(pod: dict[str, Any], toolbox: Toolbox, lost: ConnectionLost) -> ConnectionLost:
+    selected = toolbox.selected
+    before = container_id(selected.pod, selected.container)
+    now = container_status(pod, selected.container)
+    last = (now.get("lastState") or {}).get("terminated") or (now.get("state") or {}).get("terminated")
+    name = f"the container {selected.container} of {selected.label}"
+    if before and container_id(pod, selected.container) != before and last:
+        return ConnectionLost(
+            f"{name} has ended while it was looked at",
+            why=ended_text(last),
+            next_step="a new instance runs: run the command again to attach to it",
+        )
+    if "terminated" in (now.get("state") or {}):
+        return ConnectionLost(f"{name} has ended", why=ended_text(now["state"]["terminated"]))
+    ended = (container_status(pod, toolbox.name).get("state") or {}).get("terminated")
+    if ended:
+        return ConnectionLost(
+            f"the toolbox {toolbox.name} has ended", why=ended_text(ended), next_step="run it again"
+        )
+    return lost

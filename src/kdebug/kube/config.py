@@ -1,0 +1,184 @@
+"""Which cluster, as whom, in which namespace: contexts and plugins, or the pod's own account.
+
+The library reads and merges the files and runs the credential plugins; here its silence is turned into
+words: it logs a plugin that fails and goes on without credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdebug.errors import AccessDenied, DeadlinePassed, Failed, NotFound, UsageError
+from kdebug.kube.library import load
+
+IN_CLUSTER_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+PLUGIN_SECONDS = 60.0
+"""A credential plugin may open a browser for a login; after this long nobody is there."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user said about the cluster; empty means: as kubectl would choose."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+
+
+@dataclass
+class ClusterConfig:
+    """One cluster, ready to talk to."""
+
+    configuration: Any
+    """`kubernetes.aio.client.Configuration`: host, TLS and credentials."""
+    context: str
+    cluster: str
+    user: str
+    namespace: str
+    choice: Choice = field(default_factory=Choice)
+
+    @property
+    def host(self) -> str:
+        return str(self.configuration.host)
+
+
+async def load_config(choice: Choice) -> ClusterConfig:
+    """Raises `NotFound`, `UsageError`, `AccessDenied` or `Failed`, with what is wrong in which file."""
+    paths = choice.kubeconfig or os.environ.get("KUBECONFIG", "") or os.path.expanduser("~/.kube/config")
+    if any(os.path.exists(os.path.expanduser(path)) for path in paths.split(os.pathsep) if path):
+        return await _from_files(paths, choice)
+    if "KUBERNETES_SERVICE_HOST" in os.environ and not choice.kubeconfig and not choice.context:
+        return _in_cluster(choice)
+    raise NotFound(
+        f"no kubeconfig is at {paths}",
+        next_step="name one with --kubeconfig or KUBECONFIG; `kdebug demo` needs none",
+    )
+
+
+async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
+    library, client = load("config.kube_config"), load("client.configuration")
+    yaml = __import__("yaml")
+    config_error = load("config.config_exception").ConfigException
+    try:
+        merged = library.KubeConfigMerger(paths).config
+        name = choice.context or _current(merged.value, paths)
+        _check_context(merged.value, name)
+        loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
+        configuration = client.Configuration()
+        await _credentials(loader, configuration)
+    except (
+        config_error,
+        yaml.YAMLError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        raise UsageError(f"the kubeconfig {paths} cannot be used", why=_one_line(error)) from error
+    entry = dict(loader.current_context["context"])
+    if not configuration.host:
+        raise UsageError(f"the context {name} names no server", next_step=f"look into {paths}")
+    return ClusterConfig(
+        configuration,
+        context=name,
+        cluster=str(entry.get("cluster", "")),
+        user=str(entry.get("user", "")),
+        namespace=choice.namespace or str(entry.get("namespace") or "default"),
+        choice=choice,
+    )
+
+
+def _current(config: dict[str, Any], paths: str) -> str:
+    name = config.get("current-context")
+    if not name:
+        raise UsageError(
+            f"the kubeconfig {paths} has no current context",
+            next_step="choose one with --context or `kubectl config use-context NAME`",
+        )
+    return str(name)
+
+
+def _check_context(config: dict[str, Any], name: str) -> None:
+    names = [str(_plain(item).get("name")) for item in config.get("contexts") or []]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 3, 0.5) or names[:5]
+        raise NotFound(
+            f"there is no context {name} in the kubeconfig",
+            next_step=f"did you mean {' or '.join(near)}?" if near else "it holds no context at all",
+        )
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    value = getattr(item, "value", item)
+    return value if isinstance(value, dict) else {}
+
+
+class _Overheard(logging.Handler):
+    """Keeps what the library only logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+async def _credentials(loader: Any, configuration: Any) -> None:
+    """Run the credential plugin if there is one; a failure is an error, not a request as nobody."""
+    logger = logging.getLogger("kubernetes.aio.config.kube_config")
+    overheard = _Overheard()
+    logger.addHandler(overheard)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        await asyncio.wait_for(loader.load_and_set(configuration), PLUGIN_SECONDS)
+    except asyncio.TimeoutError:
+        raise DeadlinePassed(
+            f"the credential plugin did not answer within {PLUGIN_SECONDS:.0f} s",
+            next_step="run a kubectl command to log in, then try again",
+        ) from None
+    finally:
+        logger.removeHandler(overheard)
+        logger.propagate = propagate
+    if overheard.lines:
+        raise AccessDenied(
+            "the credential plugin of the kubeconfig failed",
+            why=_one_line(overheard.lines[-1]),
+            next_step="log in with the tool of your cloud provider; `kubectl get pods` must work first",
+        )
+
+
+def _in_cluster(choice: Choice) -> ClusterConfig:
+    library, client = load("config.incluster_config"), load("client.configuration")
+    configuration = client.Configuration()
+    try:
+        library.load_incluster_config(client_configuration=configuration)
+        with open(IN_CLUSTER_NAMESPACE, encoding="utf-8") as file:
+            namespace = file.read().strip()
+    except (load("config.config_exception").ConfigException, OSError) as error:
+        raise Failed("the service account of this pod cannot be used", why=_one_line(error)) from error
+    return ClusterConfig(
+        configuration, "in-cluster", "in-cluster", "service account", choice.namespace or namespace, choice
+    )
+
+
+def context_names(choice: Choice) -> list[str]:
+    """Every context of the kubeconfig; empty when there is none to read."""
+    paths = choice.kubeconfig or os.environ.get("KUBECONFIG", "") or os.path.expanduser("~/.kube/config")
+    try:
+        merged = load("config.kube_config").KubeConfigMerger(paths).config
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
+    return [
+        str(_plain(item).get("name")) for item in (merged.value.get("contexts") or [] if merged else [])
+    ]
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:500]

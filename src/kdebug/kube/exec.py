@@ -1,0 +1,120 @@
+"""An exec stream as a `Channel`: WebSocket subprotocols v5 and v4 (remotecommand, KEP-4006).
+
+Each message is one byte of channel number and data: 0 stdin, 1 stdout, 2 stderr, 3 the final Status.
+v5 adds 255, which closes a channel. Nothing here relies on it: the agent needs no end of input, and an
+old runtime's v4 does as well.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Optional
+from urllib.parse import quote
+
+import aiohttp
+
+from kdebug.errors import ConnectionLost
+from kdebug.kube.api import Api, Parameters
+
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+STDIN, STDOUT, STDERR, STATUS = range(4)
+PIECE_BYTES = 32 * 1024
+"""What the API server's own copies are made of; longer messages would be split by it all the same."""
+LOG_BYTES = 4096
+CLOSE_SECONDS = 2.0
+
+
+class ExecEnd:
+    """How the command ended, from the Status on channel 3."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.message = str(document.get("message") or "")
+        self.success = document.get("status") == "Success"
+        self.exit_code: Optional[int] = 0 if self.success else None
+        details = document.get("details")
+        for cause in (details.get("causes") or []) if isinstance(details, dict) else []:
+            if isinstance(cause, dict) and cause.get("reason") == "ExitCode":
+                text = str(cause.get("message"))
+                self.exit_code = int(text) if text.isdigit() else None
+
+
+class ExecChannel:
+    """`Channel` over one exec. `start` is the constructor."""
+
+    def __init__(self, websocket: Any) -> None:
+        self._websocket = websocket
+        self._log = bytearray()
+        self.end: Optional[ExecEnd] = None
+        """Set once the server has said how the command ended."""
+
+    @classmethod
+    async def start(
+        cls, api: Api, namespace: str, pod: str, container: str, command: list[str]
+    ) -> ExecChannel:
+        """Raises `ServerRefusal` (500 while the container does not run yet), `ConnectionLost`."""
+        params: Parameters = [
+            ("container", container),
+            ("stdin", "true"),
+            ("stdout", "true"),
+            ("stderr", "true"),
+        ]
+        params += [("command", word) for word in command]
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
+        return cls(await api.websocket(path, params, PROTOCOLS))
+
+    async def read(self) -> bytes:
+        while True:
+            try:
+                message = await self._websocket.receive()
+            except (aiohttp.ClientError, OSError) as error:
+                raise ConnectionLost("the connection to the agent is lost", why=str(error)) from error
+            if message.type != aiohttp.WSMsgType.BINARY:
+                if message.type in (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG):
+                    continue
+                return b""
+            data = self._sort(message.data)
+            if data:
+                return data
+
+    def _sort(self, message: bytes) -> bytes:
+        """stdout's bytes; the rest is kept or dropped."""
+        channel, data = message[:1], message[1:]
+        if channel == b"\x01":
+            return data
+        if channel == b"\x02":
+            self._log += data
+            del self._log[:-LOG_BYTES]
+        elif channel == b"\x03":
+            self._take_status(data)
+        return b""
+
+    def _take_status(self, data: bytes) -> None:
+        try:
+            document = json.loads(data)
+        except ValueError:
+            return
+        if isinstance(document, dict):
+            self.end = ExecEnd(document)
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                await self._websocket.send_bytes(bytes([STDIN]) + view[:PIECE_BYTES])
+                view = view[PIECE_BYTES:]
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            raise ConnectionLost(
+                "the connection to the agent is lost", why=str(error) or self.log_tail()
+            ) from error
+
+    async def close(self) -> None:
+        try:
+            await self._websocket.close()
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            pass  # it is gone, which is what we want
+
+    def log_tail(self) -> str:
+        log = self._log.decode("utf-8", "replace").strip()
+        if self.end is not None and not self.end.success and self.end.message:
+            return f"{log}\n{self.end.message}".strip()
+        return log
