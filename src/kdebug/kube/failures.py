@@ -116,7 +116,7 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
             Failed(
                 f"the toolbox image {image} cannot be pulled",
                 why=words(waiting),
-                next_step="name one that can be pulled with --image; `kdebug toolbox` shows how to load ours",
+                next_step="name another with --image; `kdebug toolbox` shows how to load ours",
             )
         )
     if reason in RUNG_REASONS:
