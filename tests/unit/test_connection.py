@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 from typing import Any
 
 import pytest
@@ -183,6 +185,57 @@ def test_a_late_answer_to_a_cancelled_request_is_dropped(run: asyncio.Runner) ->
         assert liar.cancelled == late
         await connection.close()
         liar.task.cancel()  # type: ignore[attr-defined]
+
+    run.run(asyncio.wait_for(talk(), 20))
+
+
+def test_answers_that_cross_a_cancel_harm_nobody(run: asyncio.Runner, seed: int) -> None:
+    """The agent cannot know of a cancel yet: its answer may come in the very same turn of the loop."""
+    chance = random.Random(seed)
+
+    async def prompt(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        await liar.answer(request_id, Limits(1, ()))
+
+    async def talk() -> None:
+        connection, liar = await connect(prompt)
+        for _ in range(1000):
+            asking = asyncio.create_task(connection.send(GetLimits(1)))
+            for _ in range(chance.randrange(12)):
+                await asyncio.sleep(0)
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+        assert await connection.send(GetLimits(1)) == Limits(1, ())
+        await connection.close()
+        liar.task.cancel()  # type: ignore[attr-defined]
+
+    run.run(asyncio.wait_for(talk(), 20))
+
+
+def test_a_cancel_while_the_stream_is_full_leaves_it_whole(run: asyncio.Runner) -> None:
+    """More cancels than an agent may leave unended, of requests that wait to be written."""
+
+    async def honest(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
+        await liar.answer(request_id, Limits(1, ()))
+
+    async def talk() -> None:
+        ours, theirs = channel_pair()
+        liar = Liar(theirs, honest)
+        await liar.greet()
+        connection = await Connection.open(ours, request_seconds=5)
+        for _ in range(6):
+            asking = [asyncio.create_task(connection.send(GetLimits(1))) for _ in range(60)]
+            await asyncio.sleep(0.01)
+            for task in asking:
+                task.cancel()
+            await asyncio.wait_for(asyncio.wait(asking), 1)
+            serving = asyncio.create_task(liar.serve())
+            assert await connection.send(GetLimits(1)) == Limits(1, ())
+            serving.cancel()
+            await asyncio.wait([serving])
+        await connection.close()
 
     run.run(asyncio.wait_for(talk(), 20))
 

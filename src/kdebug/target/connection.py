@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ MAX_ABANDONED = 4 * MAX_OUTSTANDING
 class Pending:
     """A request that waits for its answer."""
 
+    id: int
     request: Request[Any]
     future: asyncio.Future[Any]
     data_cap: int
@@ -72,6 +74,7 @@ class Connection:
         self._lost: KdebugError | None = None
         self._decoder = framing.FrameDecoder()
         self._tasks: list[asyncio.Task[None]] = []
+        self._writes: set[asyncio.Task[None]] = set()
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -129,7 +132,7 @@ class Connection:
             await coroutine
         except KdebugError as error:
             self._fail(error)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody may be left waiting
             self._fail(ConnectionLost(f"the {name} of the connection failed", why=str(error)))
 
     async def send(self, request: Request[R]) -> R:
@@ -139,49 +142,66 @@ class Connection:
         async with self._slots:
             if self._lost is not None:
                 raise self._lost
-            request_id = next(self._ids) & 0xFFFFFFFF
-            pending = self._expect(request_id, request)
+            pending = self._expect(request)
             try:
-                await self._write(framing.REQUEST, request_id, encode_request(request))
-                answer: R = await asyncio.wait_for(pending.future, seconds)
-            except asyncio.TimeoutError:
-                await self._abandon(request_id)
-                raise DeadlinePassed(
-                    f"the agent did not answer {request.name} within {seconds:g} s",
-                    next_step="a throttled pod answers slowly: give it more time with --timeout",
-                ) from None
-            except asyncio.CancelledError:
-                await asyncio.shield(self._abandon(request_id))
-                raise
+                async with asyncio.timeout(seconds):
+                    await self._write(framing.REQUEST, pending.id, encode_request(request))
+                    # Not wait_for: it would cancel the future a turn before we know of it, and an answer
+                    # that comes in that turn would look like one that nobody asked for.
+                    await asyncio.wait({pending.future})
+            except TimeoutError:
+                if not pending.future.done():
+                    raise _late(request, seconds) from None
             finally:
-                self._forget(request_id)
+                self._settle(pending)
+        answer: R = pending.future.result()
         return answer
 
-    def _expect(self, request_id: int, request: Request[Any]) -> Pending:
+    def _expect(self, request: Request[Any]) -> Pending:
+        # 0 stands for the stream itself.
+        request_id = next(self._ids) % 0xFFFFFFFF + 1
         data_cap = request.size if isinstance(request, (ReadFile, FollowFile)) else 0
         future = asyncio.get_running_loop().create_future()
-        pending = self._pending[request_id] = Pending(request, future, data_cap)
+        pending = self._pending[request_id] = Pending(request_id, request, future, data_cap)
         return pending
 
-    def _forget(self, request_id: int) -> None:
-        pending = self._pending.pop(request_id, None)
-        if pending is not None:
-            self._held -= len(pending.json) + len(pending.data)
-            if pending.future.done() and not pending.future.cancelled():
-                pending.future.exception()
+    def _settle(self, pending: Pending) -> None:
+        """Nobody waits for it any more. Without a wait of its own, so nothing comes in between."""
+        del self._pending[pending.id]
+        self._held -= len(pending.json) + len(pending.data)
+        if not pending.future.done():
+            self._abandon(pending.id)
+        elif not pending.future.cancelled():
+            pending.future.exception()
 
-    async def _abandon(self, request_id: int) -> None:
+    def _abandon(self, request_id: int) -> None:
         """Tell the agent to stop; whatever it still sends for this id is dropped."""
         self._abandoned.add(request_id)
         if len(self._abandoned) > MAX_ABANDONED:
             self._fail(ProtocolViolation("the agent does not end requests that were cancelled"))
             return
-        try:
-            await self._write(framing.CANCEL, request_id, b"")
-        except KdebugError as error:
-            self._fail(error)
+        self._start_write(framing.CANCEL, request_id, b"")
 
     async def _write(self, kind: int, request_id: int, payload: bytes) -> None:
+        """Cancelling the caller does not cancel the write: half a frame would end the connection, and an
+        id that was never sent would never be ended."""
+        await asyncio.shield(self._start_write(kind, request_id, payload))
+
+    def _start_write(self, kind: int, request_id: int, payload: bytes) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._write_frames(kind, request_id, payload), name="kdebug-write")
+        self._writes.add(task)
+        task.add_done_callback(self._written)
+        return task
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, KdebugError):
+            self._fail(error)
+        elif error is not None:
+            self._fail(ConnectionLost("the connection to the agent is lost", why=str(error)))
+
+    async def _write_frames(self, kind: int, request_id: int, payload: bytes) -> None:
         async with self._write_lock:
             for frame in framing.split(kind, request_id, payload):
                 await self._channel.write(framing.encode(frame))
@@ -272,15 +292,28 @@ class Connection:
         self._fail(ConnectionLost("the connection was closed"))
         if self._hello.done() and not self._hello.cancelled():
             self._hello.exception()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         if said_goodbye:
             try:
                 await asyncio.wait_for(self._write(framing.BYE, 0, b""), 1.0)
             except (KdebugError, asyncio.TimeoutError, OSError):
                 pass  # it is gone already, which is what we want
+        await _end(self._writes)
         await self._channel.close()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
+
+
+def _late(request: Request[Any], seconds: float) -> DeadlinePassed:
+    return DeadlinePassed(
+        f"the agent did not answer {request.name} within {seconds:g} s",
+        next_step="a throttled pod answers slowly: give it more time with --timeout",
+    )
 
 
 def encode_request(request: Request[Any]) -> bytes:
