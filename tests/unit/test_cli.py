@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from conftest import needs_root
 
-KDEBUG = [sys.executable, "-m", "kdebug.cli.main"]
+KDEBUG = [sys.executable, "-m", "kdebug.cli.entry"]
 
 
 def kdebug(*arguments: str, agent: str = "thread", **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -210,3 +211,38 @@ def test_completion_scripts(shell: str) -> None:
 def test_every_format(victim: subprocess.Popen[bytes], form: str) -> None:
     done = kdebug("ps", f"local:{victim.pid}", "-o", form)
     assert done.returncode == 0 and str(victim.pid).encode() in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(
+    victim: subprocess.Popen[bytes], agent: str, closed: str
+) -> None:
+    script = f"exec {shlex.join(KDEBUG)} cat local:{victim.pid}:/etc/passwd {closed}"
+    environment = os.environ | {"KDEBUG_LOCAL_AGENT": agent}
+    done = subprocess.run(["sh", "-c", script], capture_output=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout) == (0, Path("/etc/passwd").read_bytes())
+
+
+@pytest.mark.parametrize("verb", ["version", "--help", "ps local:{}", "cat local:{}:/etc/passwd"])
+@pytest.mark.parametrize("away", [">&-", ">/dev/full"])
+def test_output_that_cannot_be_written_is_one_line(
+    victim: subprocess.Popen[bytes], verb: str, away: str
+) -> None:
+    script = f"exec {shlex.join(KDEBUG)} {verb.format(victim.pid)} {away}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"kdebug: writing the output failed: ") and done.stderr.count(b"\n") == 1
+
+
+def test_an_interrupt_while_the_verbs_are_loaded_is_one_line() -> None:
+    """The click that is loaded interrupts: as Ctrl-C in the first tenth of a second."""
+    script = (
+        "import sys, types, signal, os\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from kdebug.cli.entry import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"kdebug: interrupted\n")

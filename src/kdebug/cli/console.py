@@ -6,6 +6,7 @@ away (`| head`) had enough: that is no failure.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -32,6 +33,21 @@ class Document:
     """What the reader must know beside the data: truncation, what could not be read."""
     partial: bool = False
     """Something that was asked for is missing: exit code 1."""
+
+
+def claim_standard_streams() -> None:
+    """Descriptors 0 to 2 that the caller closed lead to /dev/null, for reading only.
+
+    Otherwise the next file we open would become stdout and be written to.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # the lowest free number, which is fd
+    if sys.stdout is None:
+        # Python saw that it was closed. Whatever is written now fails, and is told as any failed write.
+        sys.stdout = open(1, "w", closefd=False)
 
 
 def write_bytes(data: bytes) -> None:
@@ -77,11 +93,23 @@ def interrupted() -> int:
 
 
 def _stderr(line: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
+    try:
         os.write(2, (one_line(line) + "\n").encode("utf-8", "backslashreplace"))
     except OSError:
         pass  # nobody is left to tell
+
+
+def finish(code: int) -> int:
+    """Write what is left in a buffer; the exit code, which tells as well when that failed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return reader_left()
+    except OSError:
+        return code or EXIT_FAILED
+    return code
 
 
 def reader_left() -> int:

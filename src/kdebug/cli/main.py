@@ -90,11 +90,8 @@ def kdebug() -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code, whatever happens."""
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = console.reader_left()
+    console.claim_standard_streams()
+    code = console.finish(run(sys.argv[1:]))
     # Threads may still be inside a system call that does not return (a dead network file system).
     os._exit(code)
 
