@@ -307,6 +307,80 @@ def test_hold_says_what_is_wrong(arguments: list[str]) -> None:
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and b"--" in done.stderr
 
 
+def fake_proc(folder: Path, processes: dict[int, tuple[str, str]]) -> str:
+    """pid -> (state, cgroup)."""
+    for pid, (state, cgroup) in processes.items():
+        (folder / str(pid)).mkdir()
+        (folder / str(pid) / "cgroup").write_text(cgroup)
+        (folder / str(pid) / "stat").write_text(f"{pid} (a) Z (b) {state} 1 1")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("state", "cgroup", "busy"),
+    [("S", "0::/\n", True), ("Z", "0::/\n", False), ("X", "0::/\n", False), ("S", "0::/../ab\n", False)],
+)
+def test_who_counts_as_attached(tmp_path: Path, state: str, cgroup: str, busy: bool) -> None:
+    proc = fake_proc(tmp_path, {1: ("S", "0::/../target\n"), 7: ("S", "0::/\n"), 9: (state, cgroup)})
+    assert hold.attached(7, b"0::/\n", proc) is busy
+
+
+def test_without_cgroups_only_the_time_to_live_counts(tmp_path: Path) -> None:
+    """Two files that cannot be read are the same, and that says nothing."""
+    proc = fake_proc(tmp_path, {9: ("S", "")})
+    options = {"--ttl": 0.4, "--max-ttl": 9.0, "--idle": 0.1}
+    assert "time to live of 0 s" in hold.wait(options, proc)
+
+
+HOLD = [sys.executable, "-m", "kdebug.agent", "hold"]
+
+
+def test_hold_hardens_itself() -> None:
+    """The target may have our uid: it must not write into hold's memory, nor be killed before it."""
+    script = (
+        "import os; from kdebug.agent import hold; from kdebug.probe import syscalls\n"
+        "hold.wait = lambda _: open('/proc/self/oom_score_adj').read() + str(syscalls.get_dumpable())\n"
+        "hold.main([], print)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.stdout.split() == ["ended:", "1000", "False"]
+
+
+@needs_root
+def test_hold_as_pid_1_ends_at_sigterm_and_reaps() -> None:
+    """Where the PID namespace is not shared, the pod would otherwise wait out its grace period."""
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    process = subprocess.Popen([*unshare, *HOLD], stderr=subprocess.PIPE)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    try:
+        deadline = time.monotonic() + 10
+        while not children.read_text() or "hold" not in command_of(int(children.read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        pid = int(children.read_text())
+        while not ignores_children(pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        subprocess.run(["nsenter", "-t", str(pid), "-p", "-m", "sh", "-c", "sleep 0.1 &"], check=True)
+        time.sleep(0.5)
+        assert Path(f"/proc/{pid}/task/{pid}/children").read_text() == ""
+        os.kill(pid, signal.SIGTERM)
+        _, log = process.communicate(timeout=5)
+    finally:
+        process.kill()
+        process.wait()
+    assert b"ended: signal 15" in log and log.count(b"\n") == 1
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def ignores_children(pid: int) -> bool:
+    ignored = Path(f"/proc/{pid}/status").read_text().partition("SigIgn:")[2].split()[0]
+    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
+
+
 @needs_root
 def test_without_the_targets_rights_facts_are_null_with_reasons(run: asyncio.Runner) -> None:
     """A stranger's agent: the row is there, and what may not be read says so."""

@@ -29,6 +29,10 @@ def log(line: str) -> None:
 def serve(arguments: "list[str]") -> int:
     """Answer one client until it goes away or falls silent."""
     read_fd, write_fd = take_stdio()
+    from kdebug.agent.harden import harden
+
+    for failure in harden():
+        log(failure)
     from kdebug.agent import startup
 
     return startup.serve(read_fd, write_fd, arguments, log)

@@ -5,11 +5,17 @@ when the time to live is over and nobody is attached, and at the maximum in any 
 but what CPython has loaded already, for it stays resident while nobody works.
 
 A client counts as attached while a second process runs in this very container: its cgroup is ours.
-/proc/PID/cgroup is readable by everyone (proc(5)), so no file, socket or signal is needed.
+/proc/PID/cgroup is readable by everyone (proc(5)), so no file, socket or signal is needed. Where the
+kernel shows no cgroups (some sandboxes), nobody can be seen: then only the time to live counts.
+
+Hold is PID 1 where the runtime did not share the target's PID namespace. Then signals without a handler
+would not reach it and the pod would wait out its grace period; and orphans are its to reap.
 """
 
 import os
 import time
+
+from kdebug.agent.harden import harden
 
 LOOK_SECONDS = 5.0
 """How often attached clients are looked for; a scan of 500 processes costs about 3 ms."""
@@ -48,10 +54,15 @@ def read(path: str) -> bytes:
 
 
 def attached(own_pid: int, own_cgroup: bytes, proc: str = "/proc") -> bool:
-    """Whether another process runs in the cgroup of this container."""
+    """Whether another process runs in the cgroup of this container.
+
+    A zombie does not run: what an ended session left to a PID 1 that never reaps must not keep us here.
+    """
     for name in os.listdir(proc):
         if name.isdigit() and int(name) != own_pid and read(f"{proc}/{name}/cgroup") == own_cgroup:
-            return True
+            state = read(f"{proc}/{name}/stat").rpartition(b")")[2][1:2]
+            if state not in (b"", b"Z", b"X"):
+                return True
     return False
 
 
@@ -70,13 +81,14 @@ def reason_to_end(options: "dict[str, float]", alive: float, since_attached: flo
 
 def wait(options: "dict[str, float]", proc: str = "/proc") -> str:
     """Stay until there is a reason to end; returns it."""
-    own_cgroup, own_pid = read(f"{proc}/self/cgroup"), os.getpid()
+    own_pid = os.getpid()
     started = last_attached = time.monotonic()
     pause = min(LOOK_SECONDS, min(options.values()) / 4)
     while True:
-        busy = attached(own_pid, own_cgroup, proc)
+        own_cgroup = read(f"{proc}/self/cgroup")
+        busy = bool(own_cgroup) and attached(own_pid, own_cgroup, proc)
         now = time.monotonic()
-        if busy:
+        if busy or not own_cgroup:
             last_attached = now
         reason = reason_to_end(options, now - started, now - last_attached, busy)
         if reason:
@@ -91,5 +103,30 @@ def main(arguments: "list[str]", log) -> int:  # type: ignore[no-untyped-def]  #
     except ValueError as error:
         log(str(error))
         return 2
-    log(f"ended: {wait(options)}")
+    for failure in harden():
+        log(failure)
+    try:
+        answer_signals()
+        log(f"ended: {wait(options)}")
+    except Asked as signal:
+        log(f"ended: signal {signal}")
     return 0
+
+
+class Asked(Exception):
+    """A signal asked us to end; which one is its text."""
+
+
+def answer_signals() -> None:
+    """End at SIGTERM and SIGINT, also as PID 1, which gets no signal that it does not handle."""
+    # signal itself would load enum, for memory that stays.
+    import _signal  # type: ignore[import-not-found]
+
+    def end(number, frame):  # type: ignore[no-untyped-def]
+        raise Asked(number)
+
+    for number in (_signal.SIGTERM, _signal.SIGINT):
+        _signal.signal(number, end)
+    if os.getpid() == 1:
+        # The kernel reaps for a parent that ignores its children's ends (wait(2)).
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Start of `serve`: harden, find out who we are, run the server."""
+"""Start of `serve`: find out who we are, run the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Callable
 
 from kdebug import __version__
 from kdebug.agent import dispatch
-from kdebug.agent.harden import harden
 from kdebug.agent.server import Server
 from kdebug.agent.session import Session
 from kdebug.agent.source import own_source_hash
@@ -21,8 +20,6 @@ def serve(read_fd: int, write_fd: int, arguments: list[str], log: Callable[[str]
     except ValueError as error:
         log(str(error))
         return 2
-    for failure in harden():
-        log(failure)
     dispatch.set_source_hash(own_source_hash())
     # What start-up left is never collected again: fewer passes over it, fewer pages touched.
     gc.collect()

@@ -10,7 +10,7 @@ SYS_OPENAT2 = 437
 """The same number on every architecture: calls after 2019 share one table."""
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
-PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+PR_GET_DUMPABLE = 3
 PROC_SUPER_MAGIC = 0x9FA0
 """statfs(2), f_type of procfs."""
 
@@ -58,11 +58,6 @@ def file_system_type(fd: int) -> int:
     buffer = ctypes.create_string_buffer(512)
     _checked(_library().fstatfs(fd, buffer), "fstatfs")
     return int(ctypes.c_long.from_buffer(buffer).value)
-
-
-def set_dumpable(dumpable: bool) -> None:
-    """prctl(2), PR_SET_DUMPABLE: off hides memory, root and descriptors from processes of this uid."""
-    _checked(_library().prctl(PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "PR_SET_DUMPABLE")
 
 
 def get_dumpable() -> bool:
