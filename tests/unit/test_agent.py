@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from conftest import needs_root
-from kdebug.agent import hold
+from kdebug.agent import dispatch, hold
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
+from kdebug.agent.session import Session
 from kdebug.channel.delivery import archive, delivered_agent_command
 from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError
@@ -244,6 +245,23 @@ def test_a_table_says_when_its_target_has_ended(run: asyncio.Runner) -> None:
     run.run(talk())
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask.ListProcesses(), ask.ListFds(), ask.ListFds(pid=os.getpid()), ask.ListMaps(), ask.ListEnviron(),
+        ask.GetLimits(os.getpid()), ask.ListSockets(), ask.GetNetwork(), ask.ListMounts(), ask.GetCgroup(),
+        ask.GetAccess(), ask.ListDir(path="/"), ask.StatPath("/"), ask.ReadFile("/etc/passwd"),
+    ],
+    ids=lambda request: request.name,
+)  # fmt: skip
+def test_whoever_has_the_targets_pid_now_is_not_the_target(request_: ask.Request[object]) -> None:
+    session = Session()
+    session.bind(os.getpid(), 1, None, False)
+    with pytest.raises(NotFound, match="another process has its PID now"):
+        dispatch.handle(session, request_)
+    session.close()
+
+
 def test_requests_without_a_target_are_refused(run: asyncio.Runner) -> None:
     async def talk() -> None:
         connection, _ = await connected()
@@ -410,7 +428,5 @@ def test_without_the_targets_rights_facts_are_null_with_reasons(run: asyncio.Run
 
 
 def test_dispatch_answers_every_request() -> None:
-    from kdebug.agent import dispatch
-
     assert set(dispatch._HANDLERS) == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())

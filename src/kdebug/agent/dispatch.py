@@ -131,7 +131,7 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threadin
         cursor = session.cursors.take(request.cursor, request.name)
     else:
         # A table without its target would look healthy: say that it has ended instead.
-        process_signal.check_same(session.proc, session.require_target(), session.start_ticks)
+        session.require_target()
         current = session.table().open_pass(request.since, request.fds)
         cursor = Cursor(request.name, current.rows())
         cursor.state = current
@@ -159,7 +159,7 @@ def _process(session: Session, request: ask.GetProcess, cancelled: threading.Eve
 
 @_handles(ask.ListFds)
 def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> FdPage:
-    pid = request.pid or session.require_target()
+    pid = session.process(request.pid)
     cursor = _cursor(session, request, lambda: process_fds.iter_fds(session.proc, pid))
     items, token = _page(session, cursor, request.limit, cancelled)
     return FdPage(pid, items, token)
@@ -167,7 +167,7 @@ def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> 
 
 @_handles(ask.ListMaps)
 def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -> MapPage:
-    pid = request.pid or session.require_target()
+    pid = session.process(request.pid)
     cursor = _cursor(session, request, lambda: process_maps.iter_maps(session.proc, pid))
     items, token = _page(session, cursor, request.limit, cancelled)
     return MapPage(pid, items, token)
@@ -175,7 +175,7 @@ def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -
 
 @_handles(ask.ListEnviron)
 def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Event) -> EnvPage:
-    pid = request.pid or session.require_target()
+    pid = session.process(request.pid)
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
     else:
@@ -188,7 +188,8 @@ def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Ev
 
 @_handles(ask.GetLimits)
 def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event) -> Limits:
-    return Limits(request.pid, process_limits.limits(session.proc, request.pid))
+    pid = session.process(request.pid)
+    return Limits(pid, process_limits.limits(session.proc, pid))
 
 
 @_handles(ask.SendSignal)
@@ -199,12 +200,11 @@ def _signal(session: Session, request: ask.SendSignal, cancelled: threading.Even
 
 @_handles(ask.ListSockets)
 def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Event) -> SocketPage:
+    pid = session.require_target()
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
     else:
-        scan = net_sockets.SocketScan(
-            session.require_target(), proc=session.proc, families=request.families
-        )
+        scan = net_sockets.SocketScan(pid, proc=session.proc, families=request.families)
         cursor = Cursor(request.name, iter(scan))
         cursor.state = scan
     items, token = _page(session, cursor, request.limit, cancelled)

@@ -11,6 +11,7 @@ from kdebug.agent.cursors import Cursors
 from kdebug.errors import KdebugError, NotFound, UsageError
 from kdebug.probe.cgroup import own_cpu_quota_cores
 from kdebug.probe.files import OpenFiles
+from kdebug.probe.process_signal import check_same
 from kdebug.probe.process_table import ProcessTable
 from kdebug.probe.rooted import Root
 from kdebug.probe.users import UserNames
@@ -48,9 +49,15 @@ class Session:
             self.read_only = self.forced_read_only or read_only
 
     def require_target(self) -> int:
+        """The target's pid, which still is its own: `NotFound` once another process may have it."""
         if not self.pid:
             raise UsageError("no target is open on this session", next_step="send `open` first")
+        check_same(self.proc, self.pid, self.start_ticks)
         return self.pid
+
+    def process(self, pid: int) -> int:
+        """The process that a request means; 0 is the target."""
+        return pid if pid and pid != self.pid else self.require_target()
 
     def root(self) -> Root:
         """The target's root, opened and pinned at first need; errors say who could read it."""
