@@ -171,3 +171,20 @@ def test_follow_sees_truncation_and_growth(tmp_path: Path, root: Root) -> None:
     assert follow(files, root, 0, handle).data == b"grown\n"
     writer.wait()
     assert follow(files, root, 6, handle, wait=0.0).data == b""
+
+
+def test_no_descriptor_is_left_by_readers_that_cross(tmp_path: Path, root: Root) -> None:
+    """Two readers come back with a handle that was dropped, and one after everything was closed."""
+    (tmp_path / "f").write_bytes(b"x")
+    before = len(os.listdir("/proc/self/fd"))
+    files = OpenFiles()
+    handle = files.read(root, ReadFile("/f")).handle
+    files.close()
+    files = OpenFiles()
+    one = files._open(root, "/f", handle)
+    other = files._open(root, "/f", handle)
+    files._release(one)
+    files._release(other)
+    files.close()
+    assert files.read(root, ReadFile("/f")).data == b"x"
+    assert len(os.listdir("/proc/self/fd")) == before

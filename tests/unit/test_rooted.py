@@ -264,3 +264,61 @@ def test_a_rename_race_ends_in_the_walk(hostile: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(syscalls, "openat2", busy)
     with root_at(hostile) as root:
         assert root.read_small("/absolute") == b"inside"
+
+
+def test_a_root_closed_by_another_thread_is_not_another_directory(tmp_path: Path) -> None:
+    """The number of a closed descriptor is the next open file's: a path must never start there."""
+    (tmp_path / "inside").mkdir()
+    root = root_at(tmp_path / "inside")
+    number = root._fd
+    with root._in_use() as fd:
+        root.close()
+        assert (fd, os.fstat(fd).st_ino) == (number, (tmp_path / "inside").stat().st_ino)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    (tmp_path / "secret").write_bytes(SECRET)
+    stranger = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    assert stranger == number
+    for use in (root.read_small, root.stat, root.resolved):
+        with pytest.raises(Failed, match="was closed"):
+            use("/secret")
+    root.close()
+    os.fstat(stranger)
+    os.close(stranger)
+
+
+@needs_root
+def test_the_root_of_a_zombie_is_gone(tmp_path: Path) -> None:
+    """Its mounts went with it: what lay beneath them must not be taken for its files."""
+    script = f"mount -t tmpfs none {tmp_path} && touch {tmp_path}/mounted && echo && exec sleep 1000"
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline()
+    with Root.of_process(process.pid) as root:
+        root.check_alive()
+        assert stat.S_ISREG(root.stat(f"{tmp_path}/mounted").st_mode)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(NotFound, match="has ended"):
+            root.check_alive()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_process_without_its_first_thread_lives() -> None:
+    script = (
+        "import ctypes, platform, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start(); print(flush=True)\n"
+        "ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[platform.machine()], 0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline()
+    with Root.of_process(os.getpid()) as own, pytest.MonkeyPatch.context() as patch:
+        while "Z" not in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2]:
+            pass
+        theirs = os.open(f"/proc/{process.pid}", os.O_PATH)
+        patch.setattr(own, "_pid_fd", theirs)
+        own.check_alive()
+        os.close(theirs)
+    process.kill()
+    process.wait()
+    process.stdout.close()

@@ -108,6 +108,7 @@ class OpenFiles:
         self._lock = threading.Lock()
         self._serials = itertools.count(1)
         self._files: OrderedDict[str, OpenFile] = OrderedDict()
+        self._closed = False
 
     def read(self, root: Root, request: ReadFile) -> FileChunk:
         """At most `size` bytes from `offset`; holes are counted in `hole_bytes`, never read."""
@@ -178,6 +179,13 @@ class OpenFiles:
         with self._lock:
             file = OpenFile(fd, handle or f"{identity}:{next(self._serials):x}")
             file.users = 1
+            if self._closed:
+                # Another target was opened meanwhile: nobody comes back with this handle.
+                file.dropped = True
+                return file
+            twin = self._files.pop(file.handle, None)
+            if twin is not None:
+                self._drop(twin)
             self._files[file.handle] = file
             while len(self._files) > MAX_OPEN_FILES:
                 self._drop(self._files.popitem(last=False)[1])
@@ -198,6 +206,7 @@ class OpenFiles:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             for file in self._files.values():
                 self._drop(file)
             self._files.clear()

@@ -10,9 +10,12 @@ is the agent itself, since the kernel answers for whoever asks.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import threading
+from collections.abc import Iterator
 from typing import Any, Optional
 
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError, from_os_error
@@ -53,6 +56,9 @@ class Root:
         self._walk_only = force_walk
         self._pid = 0
         self._pid_fd = -1
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closed = False
 
     @classmethod
     def at(cls, fd: int, *, proc: str = "/proc", force_walk: bool = False) -> Root:
@@ -74,7 +80,7 @@ class Root:
         except OSError as error:
             raise NotFound(f"the process {pid} has ended") from error
         try:
-            if start_ticks and _start_ticks(pid_fd, pid) != start_ticks:
+            if start_ticks and int(_stat_fields(pid_fd, pid)[19]) != start_ticks:
                 raise NotFound(f"the process {pid} has ended", why="another process has its PID now")
             root = cls(os.open("root", flags, dir_fd=pid_fd), proc=proc, force_walk=force_walk)
         except OSError as error:
@@ -93,15 +99,44 @@ class Root:
         self.close()
 
     def close(self) -> None:
-        for fd in (self._fd, self._pid_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._pid_fd = -1
+        """Idempotent; whoever is inside a call finishes it first."""
+        with self._lock:
+            self._closed = True
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and not self._users:
+            for fd in (self._fd, self._pid_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._fd = self._pid_fd = -1
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[int]:
+        """The root's descriptor, kept open meanwhile: another directory could get its number."""
+        with self._lock:
+            if self._closed:
+                raise Failed("the target was closed")
+            self._users += 1
+        try:
+            yield self._fd
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_unused()
 
     def check_alive(self) -> None:
-        """Raise `NotFound` once the process has ended: its mounts may be gone with it."""
-        if self._pid_fd >= 0:
-            _start_ticks(self._pid_fd, self._pid)
+        """Raise `NotFound` once the process has ended: its mounts may be gone with it.
+
+        They go before its parent has reaped it. A process may live on without its first thread, though,
+        which then shows as a zombie, too.
+        """
+        with self._in_use():
+            if self._pid_fd < 0:
+                return
+            fields = _stat_fields(self._pid_fd, self._pid)
+        if fields[0] in (b"Z", b"X") and int(fields[17]) <= 1:
+            raise NotFound(f"the target process {self._pid} has ended")
 
     def open(self, path: str, flags: int, *, follow: bool = True) -> int:
         """A descriptor for reading, or with O_PATH for looking. Close it.
@@ -152,11 +187,12 @@ class Root:
 
     def resolved(self, path: str) -> Optional[str]:
         """Where `path` leads inside the root; None when that changed while it was looked at."""
-        walk = Walk(self._fd)
-        try:
-            walked = walk.run(path, True)
-        except OSError:
-            return None
+        with self._in_use() as root_fd:
+            walk = Walk(root_fd)
+            try:
+                walked = walk.run(path, True)
+            except OSError:
+                return None
         try:
             one, other = os.fstat(walked), self.stat(path)
         except KdebugError:
@@ -192,21 +228,22 @@ class Root:
     def _resolve(self, path: str, follow: bool) -> int:
         """An O_PATH descriptor for `path`, from openat2 or the walk."""
         check_path(path)
-        try:
-            if not self._walk_only:
-                found = self._by_openat2(path, follow)
-                if found is not None:
-                    return found
-            return Walk(self._fd).run(path, follow)
-        except OSError as error:
-            raise self._explained(error, path) from error
+        with self._in_use() as root_fd:
+            try:
+                if not self._walk_only:
+                    found = self._by_openat2(root_fd, path, follow)
+                    if found is not None:
+                        return found
+                return Walk(root_fd).run(path, follow)
+            except OSError as error:
+                raise self._explained(error, path) from error
 
-    def _by_openat2(self, path: str, follow: bool) -> Optional[int]:
+    def _by_openat2(self, root_fd: int, path: str, follow: bool) -> Optional[int]:
         """None when this kernel or seccomp profile does not have the call, or races do not end."""
         flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
         for _ in range(MAX_RACES):
             try:
-                return syscalls.openat2(self._fd, os.fsencode(path), flags, _RESOLVE)
+                return syscalls.openat2(root_fd, os.fsencode(path), flags, _RESOLVE)
             except OSError as error:
                 if error.errno in _MISSING:
                     self._walk_only = True
@@ -279,15 +316,15 @@ def _magic_advice(target: str) -> str:
     return "name the file itself instead"
 
 
-def _start_ticks(pid_fd: int, pid: int) -> int:
-    """Field 22 of /proc/PID/stat (proc(5)), read below the pinned directory."""
+def _stat_fields(pid_fd: int, pid: int) -> list[bytes]:
+    """/proc/PID/stat from its third field, the state, on (proc(5)), read below the pinned directory."""
     try:
         fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=pid_fd)
         try:
-            return int(os.read(fd, 4096).rpartition(b")")[2].split()[19])
+            return os.read(fd, 4096).rpartition(b")")[2].split()
         finally:
             os.close(fd)
-    except (OSError, IndexError) as error:
+    except OSError as error:
         raise NotFound(f"the target process {pid} has ended") from error
 
 
