@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,26 @@ def test_completion_scripts(shell: str) -> None:
 def test_every_format(victim: subprocess.Popen[bytes], form: str) -> None:
     done = kdebug("ps", f"local:{victim.pid}", "-o", form)
     assert done.returncode == 0 and str(victim.pid).encode() in done.stdout
+
+
+def test_a_time_beyond_64_bits_of_nanoseconds_is_told(
+    victim: subprocess.Popen[bytes], agent: str, shared_memory: Path
+) -> None:
+    """Anyone may set it, and it must not end the session."""
+    done = subprocess.run(["touch", "-d", "@4611686018427387904", shared_memory / "far"])
+    assert done.returncode == 0
+    listing = document("ls", f"local:{victim.pid}:{shared_memory}", agent=agent)
+    assert listing["entries"][0]["mtime_ns"] == os.stat(shared_memory / "far").st_mtime_ns > 2**64
+    assert kdebug("cat", f"local:{victim.pid}:{shared_memory}/far", agent=agent).returncode == 0
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[Path]:
+    """A folder on a tmpfs, which takes any time."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 2>&-"])

@@ -54,7 +54,7 @@ def test_process_round_trip_keeps_the_difference_between_null_and_empty() -> Non
     [
         {"pid": "1"},
         {"pid": True},
-        {"pid": 2**64},
+        {"pid": 2**128},
         {"pid": 1.5},
         {"name": None},
         {"name": 5},

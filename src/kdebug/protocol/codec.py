@@ -1,7 +1,7 @@
 """Records to JSON and back, driven by their annotations.
 
 Decoding is strict, for the other side is hostile: a wrong type, a missing or unknown field, a number
-out of 64 bits or an answer nested deeper than the records are is a `ProtocolViolation`. Strings carry
+out of 128 bits or an answer nested deeper than the records are is a `ProtocolViolation`. Strings carry
 bytes that are not UTF-8 as lone surrogates, which JSON's \\uXXXX escapes take through unharmed.
 """
 
@@ -18,8 +18,9 @@ from kdebug.errors import ProtocolViolation
 T = TypeVar("T")
 Decoder = Callable[[Any], Any]
 
-_INT_LIMIT = 2**64
-"""Inodes, map addresses and capability sets are unsigned 64-bit; nothing is larger."""
+_INT_LIMIT = 2**128
+"""The kernel's numbers have 64 bits; ours are products of two of them at most: a time of modification in
+nanoseconds, which any process may set to the year 146 billion, or blocks times their size."""
 
 _decoders: dict[Any, Decoder] = {}
 _field_names: dict[type, tuple[str, ...]] = {}
@@ -108,7 +109,7 @@ def _string(value: Any) -> str:
 
 def _integer(value: Any) -> int:
     if type(value) is not int or not -_INT_LIMIT < value < _INT_LIMIT:
-        raise _wrong(value, "a 64-bit integer")
+        raise _wrong(value, "a 128-bit integer")
     return value
 
 
