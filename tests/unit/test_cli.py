@@ -225,6 +225,37 @@ def test_a_time_beyond_64_bits_of_nanoseconds_is_told(
     assert kdebug("cat", f"local:{victim.pid}:{shared_memory}/far", agent=agent).returncode == 0
 
 
+@pytest.mark.parametrize("name", [b"\xc3\xa9", b"\xe9"])
+def test_the_locale_has_no_say_in_names(
+    victim: subprocess.Popen[bytes], agent: str, tmp_path: Path, name: bytes
+) -> None:
+    """Python without its UTF-8 mode takes ASCII for the encoding of file names in the C locale."""
+    folder = os.path.join(os.fsencode(tmp_path), name)
+    os.mkdir(folder)
+    os.symlink(name, os.path.join(folder, b"link-" + name))
+    environment = os.environ | {
+        "KDEBUG_LOCAL_AGENT": agent, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+    }  # fmt: skip
+    location = f"local:{victim.pid}:".encode() + folder
+    for verb in ("ls", "stat"):
+        done = subprocess.run(
+            [*KDEBUG, verb, location, "-o", "json"], capture_output=True, env=environment, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        if verb == "ls":
+            found = found["entries"][0]
+            assert raw(found, "link_target") == name
+            assert raw(found, "name") == b"link-" + name
+        else:
+            assert raw(found, "resolved") == folder
+        assert ("name_base64" in found) is (name == b"\xe9")
+
+
+def raw(row: dict[str, str], key: str) -> bytes:
+    return base64.b64decode(row[f"{key}_base64"]) if f"{key}_base64" in row else row[key].encode()
+
+
 @pytest.fixture
 def shared_memory() -> Iterator[Path]:
     """A folder on a tmpfs, which takes any time."""

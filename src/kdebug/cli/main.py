@@ -91,7 +91,9 @@ def kdebug() -> None:
 def main() -> None:
     """Run the command line and leave with its exit code, whatever happens."""
     console.claim_standard_streams()
-    code = console.finish(run(sys.argv[1:]))
+    # As everywhere else: UTF-8, other bytes as lone surrogates, whatever the locale made of them.
+    arguments = [os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]
+    code = console.finish(run(arguments))
     # Threads may still be inside a system call that does not return (a dead network file system).
     os._exit(code)
 

@@ -14,6 +14,7 @@ from typing import Optional
 
 from kdebug.errors import Failed, KdebugError, NotFound, from_os_error
 from kdebug.probe.rooted import Root, kind_of
+from kdebug.probe.rooted_walk import path_text
 from kdebug.protocol.files import Entry, FileChunk, FileStat
 from kdebug.protocol.requests import FollowFile, ReadFile
 
@@ -33,7 +34,8 @@ def iter_dir(root: Root, path: str) -> Iterator[Entry]:
     try:
         with os.scandir(fd) as names:
             for name in names:
-                entry = examine(name.name, fd)
+                # scandir of a descriptor gives names in the locale's encoding.
+                entry = examine(os.fsencode(name.name), fd)
                 if entry is not None:
                     yield entry
     except OSError as error:
@@ -42,10 +44,11 @@ def iter_dir(root: Root, path: str) -> Iterator[Entry]:
         os.close(fd)
 
 
-def examine(name: str, dir_fd: int) -> Optional[Entry]:
+def examine(raw: bytes, dir_fd: int) -> Optional[Entry]:
     """lstat of one name below a directory; None when it is not there any more."""
+    name = path_text(raw)
     try:
-        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        status = os.stat(raw, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -53,7 +56,7 @@ def examine(name: str, dir_fd: int) -> Optional[Entry]:
     link, problem = None, None
     if stat.S_ISLNK(status.st_mode):
         try:
-            link = os.readlink(name, dir_fd=dir_fd)
+            link = path_text(os.readlink(raw, dir_fd=dir_fd))
         except OSError as error:
             problem = error.strerror
     return entry_from(name, status, link, problem)

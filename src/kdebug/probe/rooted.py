@@ -21,7 +21,7 @@ from typing import Any, Optional
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError, from_os_error
 from kdebug.probe import syscalls
 from kdebug.probe.identity import read_small
-from kdebug.probe.rooted_walk import MagicLink, Walk
+from kdebug.probe.rooted_walk import MagicLink, Walk, path_bytes, path_text
 from kdebug.protocol.requests import check_path
 
 MAX_RACES = 64
@@ -177,7 +177,7 @@ class Root:
         """The text of a symlink, unresolved."""
         fd = self._resolve(path, False)
         try:
-            return os.readlink("", dir_fd=fd)
+            return path_text(os.readlink(b"", dir_fd=fd))
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 raise Failed(f"{path} is not a symlink") from error
@@ -243,7 +243,7 @@ class Root:
         flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
         for _ in range(MAX_RACES):
             try:
-                return syscalls.openat2(root_fd, os.fsencode(path), flags, _RESOLVE)
+                return syscalls.openat2(root_fd, path_bytes(path), flags, _RESOLVE)
             except OSError as error:
                 if error.errno in _MISSING:
                     self._walk_only = True

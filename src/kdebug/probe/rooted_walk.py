@@ -22,6 +22,16 @@ PROC_ROOT_INODE = 1
 (PID/root, PID/fd/N, PID/ns/X) are magic."""
 
 
+def path_bytes(path: str) -> bytes:
+    """What the kernel gets. Not os.fsencode: the image's locale has no say in the target's names."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def path_text(raw: bytes) -> str:
+    """The name of a file as it travels: bytes that are not UTF-8 become lone surrogates."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
 class MagicLink(OSError):
     """The path stops at a magic link; `link` is its place inside the root, `target` its text."""
 
@@ -36,8 +46,8 @@ class Walk:
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
-        self._stack: list[tuple[str, int]] = []
-        self._todo: deque[str] = deque()
+        self._stack: list[tuple[bytes, int]] = []
+        self._todo: deque[bytes] = deque()
         self._links = 0
         self._must_be_directory = False
         self.stopped_at: Optional[os.stat_result] = None
@@ -46,11 +56,11 @@ class Walk:
     @property
     def place(self) -> str:
         """Where the walk is, as the target's own processes would write it."""
-        return "/" + "/".join(name for name, _ in self._stack)
+        return path_text(b"/" + b"/".join(name for name, _ in self._stack))
 
     def run(self, path: str, follow_last: bool) -> int:
         """A descriptor for `path`; `OSError` with the kernel's errno, `MagicLink` at a magic link."""
-        self._queue(path)
+        self._queue(path_bytes(path))
         try:
             result = self._steps(follow_last)
         except OSError:
@@ -66,16 +76,16 @@ class Walk:
         for _, fd in self._stack:
             os.close(fd)
 
-    def _queue(self, path: str) -> None:
-        parts = path.split("/")
-        if not self._todo and parts[-1] in ("", ".", ".."):
+    def _queue(self, path: bytes) -> None:
+        parts = path.split(b"/")
+        if not self._todo and parts[-1] in (b"", b".", b".."):
             self._must_be_directory = True
-        self._todo.extendleft(reversed([part for part in parts if part not in ("", ".")]))
+        self._todo.extendleft(reversed([part for part in parts if part not in (b"", b".")]))
 
     def _steps(self, follow_last: bool) -> int:
         while self._todo:
             name = self._todo.popleft()
-            if name == "..":
+            if name == b"..":
                 self._up()
                 continue
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._top())
@@ -88,7 +98,7 @@ class Walk:
                 os.close(fd)
         return self._finish()
 
-    def _enter(self, name: str, fd: int, follow_last: bool) -> bool:
+    def _enter(self, name: bytes, fd: int, follow_last: bool) -> bool:
         """Push `fd`, or queue the link's text. Returns whether `fd` stays open."""
         status = os.fstat(fd)
         last = not self._todo
@@ -100,14 +110,14 @@ class Walk:
         self._stack.append((name, fd))
         return True
 
-    def _follow(self, name: str, fd: int) -> None:
-        text = os.readlink("", dir_fd=fd)
+    def _follow(self, name: bytes, fd: int) -> None:
+        text = os.readlink(b"", dir_fd=fd)
         if self._is_magic(fd):
-            raise MagicLink(f"{self.place.rstrip('/')}/{name}", text)
+            raise MagicLink(f"{self.place.rstrip('/')}/{path_text(name)}", path_text(text))
         self._links += 1
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-        if text.startswith("/"):
+        if text.startswith(b"/"):
             self._clear()
             self._stack.clear()
         self._queue(text)
@@ -128,7 +138,6 @@ class Walk:
         if self._must_be_directory and not stat.S_ISDIR(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.place)
-        place = self.place
         self._clear()
-        self._stack = [(part, -1) for part in place[1:].split("/") if part]
+        self._stack = [(name, -1) for name, _ in self._stack]
         return fd
