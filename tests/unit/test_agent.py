@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +20,15 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch, hold
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
+from kdebug.agent.server import Server
 from kdebug.agent.session import Session
 from kdebug.channel.delivery import archive, delivered_agent_command
 from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError
-from kdebug.protocol import framing
+from kdebug.probe import net_config
+from kdebug.protocol import codec, framing
 from kdebug.protocol import requests as ask
-from kdebug.protocol.hello import BANNER
+from kdebug.protocol.hello import BANNER, MAX_ANSWER_BYTES
 from kdebug.protocol.processes import EnvVar
 from kdebug.target.connection import Connection
 
@@ -425,6 +428,30 @@ def test_without_the_targets_rights_facts_are_null_with_reasons(run: asyncio.Run
     assert not any(
         abilities[name] for name in ("files read", "files write", "fds", "env", "maps", "signals")
     )
+
+
+def test_an_answer_that_is_too_long_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the end of the connection: the client refuses longer answers."""
+    monkeypatch.setattr("kdebug.agent.server.MAX_ANSWER_BYTES", 100)
+    (ours, theirs), (reads, writes) = os.pipe(), os.pipe()
+    body = b'{"request":"limits","pid":%d}' % os.getpid()
+    os.write(theirs, framing.encode(framing.Frame(framing.REQUEST, 1, body)))
+    server = threading.Thread(target=Server(ours, writes, session=Session()).run)
+    server.start()
+    stream = b""
+    while b'"kind"' not in stream:
+        stream += os.read(reads, 65536)
+    os.close(theirs)
+    server.join(10)
+    assert b"the answer to limits is longer than 100 bytes" in stream
+    for fd in (ours, reads, writes):
+        os.close(fd)
+
+
+def test_hostile_resolver_files_fit_one_answer() -> None:
+    dns = net_config.resolver(lambda path: b"options " + b"\xff" * 2**20)
+    assert len(codec.to_json(dns)) < MAX_ANSWER_BYTES / 2
+    assert "is not shown" in dns.reasons["/etc/hosts"]
 
 
 def test_dispatch_answers_every_request() -> None:

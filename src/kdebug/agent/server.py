@@ -23,6 +23,7 @@ from kdebug.protocol import codec, framing
 from kdebug.protocol.hello import (
     BANNER,
     HEARTBEAT_SECONDS,
+    MAX_ANSWER_BYTES,
     MAX_OUTSTANDING,
     MAX_REQUEST_BYTES,
     PROTOCOL_VERSION,
@@ -175,6 +176,9 @@ class Server:
                 raise Failed("the request was cancelled")
             answer = dispatch.handle(self._session, job.request, job.cancelled)
             payload = codec.to_json(answer)
+            if len(payload) > MAX_ANSWER_BYTES:
+                # The client would end the connection, and what is so long may be the target's doing.
+                raise Failed(f"the answer to {job.request.name} is longer than {MAX_ANSWER_BYTES} bytes")
             data = getattr(answer, "data", b"")
         except KdebugError as error:
             payload, data = _error_payload(error), b""

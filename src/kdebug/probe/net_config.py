@@ -14,6 +14,8 @@ from kdebug.protocol.network import Dns, Interface, NetworkConfig, Route
 
 ReadFile = Callable[[str], bytes]
 MAX_ROWS = 2000
+MAX_TEXT = 64 * 1024
+"""Of each file of the resolver. As JSON it may be six times as long, and all of them are one answer."""
 COUNTERS = {
     "Ip": ("InDiscards", "OutDiscards", "OutNoRoutes"),
     "Tcp": (
@@ -215,10 +217,13 @@ def resolver(read_file: ReadFile) -> Dns:
 
     def lines(path: str) -> list[str]:
         try:
-            text = read_file(path)[: 256 * 1024].decode("utf-8", "surrogateescape")
+            raw = read_file(path)
         except KdebugError as error:
             reasons[path] = error.why or error.what
             return []
+        text = raw[:MAX_TEXT].decode("utf-8", "surrogateescape")
+        if len(raw) > MAX_TEXT or text.count("\n") > MAX_ROWS:
+            reasons[path] = f"longer than {MAX_TEXT} bytes or {MAX_ROWS} lines: the rest is not shown"
         bare = (line.split("#")[0].strip() for line in text.splitlines())
         return [line for line in bare if line and not line.startswith(";")][:MAX_ROWS]
 
