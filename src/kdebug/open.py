@@ -88,7 +88,7 @@ def _thread_backend(options: OpenOptions) -> Backend:
     from kdebug.agent.session import Session
     from kdebug.target.local import LocalBackend
 
-    return LocalBackend(Session(read_only=options.read_only))
+    return LocalBackend(Session(read_only=options.read_only), request_seconds=options.request_seconds)
 
 
 async def _process_backend(options: OpenOptions) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from conftest import needs_root
+from support.stuck import stuck_file_system
 
 KDEBUG = [sys.executable, "-m", "kdebug.cli.entry"]
 
@@ -298,3 +300,17 @@ def test_an_interrupt_while_the_verbs_are_loaded_is_one_line() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"kdebug: interrupted\n")
+
+
+@needs_root
+@pytest.mark.parametrize("verb", ["ls", "stat", "cat"])
+def test_a_file_system_that_never_answers_is_a_deadline(
+    victim: subprocess.Popen[bytes], agent: str, tmp_path: Path, verb: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(stuck_file_system(tmp_path))
+        except OSError as error:
+            pytest.skip(f"no FUSE here: {error}")
+        done = kdebug(verb, f"local:{victim.pid}:{tmp_path}/x", "--timeout", "1", agent=agent)
+    assert done.returncode == 5 and b"--timeout" in done.stderr and done.stderr.count(b"\n") == 1

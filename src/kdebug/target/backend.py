@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from kdebug.errors import DeadlinePassed
 from kdebug.protocol.requests import Request
 
 R = TypeVar("R")
@@ -17,3 +18,11 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of whatever answers; idempotent."""
+
+
+def late(request: Request[Any], seconds: float) -> DeadlinePassed:
+    """What every backend raises when no answer came in time."""
+    return DeadlinePassed(
+        f"the agent did not answer {request.name} within {seconds:g} s",
+        next_step="a throttled pod answers slowly: give it more time with --timeout",
+    )

@@ -34,6 +34,7 @@ from kdebug.protocol.hello import (
     check_protocol,
 )
 from kdebug.protocol.requests import FollowFile, ReadFile, Request
+from kdebug.target.backend import late
 
 R = TypeVar("R")
 
@@ -151,7 +152,7 @@ class Connection:
                     await asyncio.wait({pending.future})
             except TimeoutError:
                 if not pending.future.done():
-                    raise _late(request, seconds) from None
+                    raise late(request, seconds) from None
             finally:
                 self._settle(pending)
         answer: R = pending.future.result()
@@ -307,13 +308,6 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
-
-
-def _late(request: Request[Any], seconds: float) -> DeadlinePassed:
-    return DeadlinePassed(
-        f"the agent did not answer {request.name} within {seconds:g} s",
-        next_step="a throttled pod answers slowly: give it more time with --timeout",
-    )
 
 
 def encode_request(request: Request[Any]) -> bytes:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.protocol.requests import HEAVY, QUICK, WAIT, Request
+from kdebug.target.backend import late
 
 R = TypeVar("R")
 
@@ -20,8 +21,9 @@ THREADS = {QUICK: 1, HEAVY: 2, WAIT: 8}
 class LocalBackend:
     """`Backend` over `dispatch.handle` with the caller's own rights."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, request_seconds: float = 30.0) -> None:
         self._session = session
+        self._request_seconds = request_seconds
         self._lanes = {
             lane: ThreadPoolExecutor(count, thread_name_prefix=f"kdebug-{lane}")
             for lane, count in THREADS.items()
@@ -30,13 +32,19 @@ class LocalBackend:
     async def send(self, request: Request[R]) -> R:
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(
+        seconds = self._request_seconds + getattr(request, "wait_seconds", 0.0)
+        future: asyncio.Future[R] = loop.run_in_executor(
             self._lanes[request.lane], dispatch.handle, self._session, request, cancelled
         )
         try:
-            answer: R = await future
+            # A dead network file system may hold the thread for ever; it must not hold us.
+            await asyncio.wait({future}, timeout=seconds)
+            if not future.done():
+                raise late(request, seconds)
         finally:
             cancelled.set()
+            future.cancel()
+        answer = future.result()
         request.check(answer)
         return answer
 
