@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import glob
 import os
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,13 +26,15 @@ from kdebug.agent.server import Server
 from kdebug.agent.session import Session
 from kdebug.channel.delivery import archive, delivered_agent_command
 from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
-from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError
+from kdebug.errors import AccessDenied, DeadlinePassed, Failed, KdebugError, NotFound, UsageError
 from kdebug.probe import net_config
 from kdebug.protocol import codec, framing
 from kdebug.protocol import requests as ask
 from kdebug.protocol.hello import BANNER, MAX_ANSWER_BYTES
 from kdebug.protocol.processes import EnvVar
 from kdebug.target.connection import Connection
+from kdebug.target.local import LocalBackend
+from support.stuck import stuck_file_system
 
 SERVE = [sys.executable, "-m", "kdebug.agent", "serve"]
 
@@ -452,6 +456,34 @@ def test_hostile_resolver_files_fit_one_answer() -> None:
     dns = net_config.resolver(lambda path: b"options " + b"\xff" * 2**20)
     assert len(codec.to_json(dns)) < MAX_ANSWER_BYTES / 2
     assert "is not shown" in dns.reasons["/etc/hosts"]
+
+
+@needs_root
+@pytest.mark.parametrize("local", [False, True], ids=["process", "thread"])
+def test_a_request_that_never_ends_holds_up_nobody(
+    run: asyncio.Runner, tmp_path: Path, local: bool
+) -> None:
+    async def talk() -> None:
+        backend: Any
+        if local:
+            backend = LocalBackend(Session(), request_seconds=1)
+        else:
+            channel = await SubprocessChannel.start(local_agent_command())
+            backend = await Connection.open(channel, request_seconds=4)
+        await backend.send(ask.OpenTarget(pid=os.getpid()))
+        with pytest.raises(DeadlinePassed):
+            await backend.send(ask.StatPath(f"{tmp_path}/x"))
+        await backend.send(ask.GetAgentInfo())
+        await backend.send(ask.ListDir(path="/"))
+        await backend.close()
+        assert local or not Path(f"/proc/{backend.hello.pid}").exists()
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(stuck_file_system(tmp_path))
+        except OSError as error:
+            pytest.skip(f"no FUSE here: {error}")
+        run.run(asyncio.wait_for(talk(), 40))
 
 
 def test_dispatch_answers_every_request() -> None:

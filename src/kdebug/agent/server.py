@@ -36,6 +36,11 @@ HEAVY_THREADS = 2
 """One large read beside one listing; more would only share the same CPU."""
 WAIT_THREADS = 8
 """Followed files at once; each is a thread that sleeps."""
+STUCK_SECONDS = 3.0
+"""A job this old no longer counts for its lane: a dead network file system may hold it for ever, and
+what comes after it must not wait as long."""
+MAX_STUCK = 8
+"""Threads a lane may lose like that."""
 HEAVY_NICE = 10
 STACK_BYTES = 256 * 1024
 """Deep enough for json and the rooted walk; the default of 8 MiB counts against tight limits."""
@@ -47,6 +52,8 @@ class Job:
     request_id: int
     request: Request[Any]
     cancelled: threading.Event
+    began: Optional[float] = None
+    """When a thread took it."""
 
 
 class Server:
@@ -143,8 +150,9 @@ class Server:
         lane = job.request.lane
         with self._lock:
             self._jobs[job.request_id] = job
-            busy = sum(1 for other in self._jobs.values() if other.request.lane == lane)
-            start = self._threads[lane] < min(self._limits[lane], busy)
+            jobs = [other for other in self._jobs.values() if other.request.lane == lane]
+            limit = self._limits[lane] + min(MAX_STUCK, sum(map(_is_stuck, jobs)))
+            start = self._threads[lane] < min(limit, len(jobs))
             self._threads[lane] += start
         if start:
             threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True).start()
@@ -163,6 +171,7 @@ class Server:
             job = self._lanes[lane].get()
             if job is None:
                 return
+            job.began = time.monotonic()
             try:
                 self._answer(job)
             finally:
@@ -222,6 +231,13 @@ def decode_request(payload: bytes) -> Request[Any]:
 
 def _error_payload(error: KdebugError) -> bytes:
     return codec.to_json(dispatch.wire_error(error))
+
+
+def _is_stuck(job: Job) -> bool:
+    # Those that wait do so because they were asked to.
+    if job.began is None or job.request.lane == WAIT:
+        return False
+    return time.monotonic() - job.began > STUCK_SECONDS
 
 
 def _lower_priority() -> None:

@@ -82,7 +82,9 @@ class Session:
         with self._lock:
             if self._users is None:
                 self._users = UserNames(self.read_target)
-            return self._users.name(uid)
+            users = self._users
+        # Without the lock, for reading may never end, and closing the session must.
+        return users.name(uid)
 
     def read_target(self, path: str) -> bytes:
         """A small configuration file through the target's root; `KdebugError` when it cannot be."""

@@ -18,16 +18,22 @@ THREADS = {QUICK: 1, HEAVY: 2, WAIT: 8}
 """As in the agent's server, so that order and concurrency are the same."""
 
 
+MAX_STUCK = 8
+"""Pools that may be left behind like that."""
+
+
+def _pool(lane: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS[lane], thread_name_prefix=f"kdebug-{lane}")
+
+
 class LocalBackend:
     """`Backend` over `dispatch.handle` with the caller's own rights."""
 
     def __init__(self, session: Session, *, request_seconds: float = 30.0) -> None:
         self._session = session
         self._request_seconds = request_seconds
-        self._lanes = {
-            lane: ThreadPoolExecutor(count, thread_name_prefix=f"kdebug-{lane}")
-            for lane, count in THREADS.items()
-        }
+        self._lanes = {lane: _pool(lane) for lane in THREADS}
+        self._stuck = 0
 
     async def send(self, request: Request[R]) -> R:
         cancelled = threading.Event()
@@ -40,6 +46,7 @@ class LocalBackend:
             # A dead network file system may hold the thread for ever; it must not hold us.
             await asyncio.wait({future}, timeout=seconds)
             if not future.done():
+                self._replace(request.lane)
                 raise late(request, seconds)
         finally:
             cancelled.set()
@@ -47,6 +54,13 @@ class LocalBackend:
         answer = future.result()
         request.check(answer)
         return answer
+
+    def _replace(self, lane: str) -> None:
+        """What comes next must not wait behind a thread that may never come back."""
+        if self._stuck < MAX_STUCK:
+            self._stuck += 1
+            self._lanes[lane].shutdown(wait=False)
+            self._lanes[lane] = _pool(lane)
 
     async def close(self) -> None:
         for lane in self._lanes.values():
