@@ -12,7 +12,7 @@ import pytest
 
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
-from kdebug.probe import cgroup_parse
+from kdebug.probe import cgroup_parse, cgroup_place
 from kdebug.probe.container_id import parse_container_id
 from kdebug.probe.mounts import parse_mount
 from kdebug.protocol import requests as ask
@@ -100,3 +100,19 @@ def test_a_mount_with_odd_names() -> None:
     mount = parse_mount(line)
     assert (mount.root, mount.path, mount.source) == ("/a b", "/mnt/c\nd", "/dev/x\\y")
     assert mount.read_only and mount.filesystem == "ext4"
+
+
+def test_a_hybrid_machine_answers_from_the_hierarchy_that_has_the_controller(tmp_path: Path) -> None:
+    """cpu.stat is in every cgroup of v2, also where the controller and its limits are v1's."""
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "cgroup").write_text("4:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/a\n")
+    (process / "mountinfo").write_text(
+        "40 30 0:40 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+        "41 30 0:41 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+    )
+    place = cgroup_place.find_place(str(tmp_path), 7, "cpu", lambda path: b"", lambda path: b"")
+    assert place is not None
+    assert (place.version, place.path) == (1, "/sys/fs/cgroup/cpu/a")
+    other = cgroup_place.find_place(str(tmp_path), 7, "memory", lambda path: b"", lambda path: b"")
+    assert other is not None and other.version == 2

@@ -1,6 +1,6 @@
 """Where the files of the *target's* cgroup can be read.
 
-Three places are tried in order: the target's own /sys/fs/cgroup through its root (a container sees its
+Two places are tried in order: the target's own /sys/fs/cgroup through its root (a container sees its
 own cgroup there); the agent's /sys/fs/cgroup at the path of /proc/PID/cgroup, when the agent is outside
 all containers. The agent's own cgroup is never taken for the target's.
 """
@@ -77,6 +77,9 @@ def _candidates(
     places = []
     for mount in _cgroup_mounts(proc, pid):
         version = 2 if mount.filesystem == "cgroup2" else 1
+        # On a hybrid machine a controller of v1 has files of the same name in v2, without its limits.
+        if (version == 1) != (controller in paths):
+            continue
         if version == 1 and controller not in mount.super_options:
             continue
         cgroup = paths.get("" if version == 2 else controller)
