@@ -21,6 +21,7 @@ import pytest
 
 from conftest import needs_root
 from kdebug.agent import dispatch, hold
+from kdebug.agent.budget import LONGEST_SECONDS
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
 from kdebug.agent.server import Server
 from kdebug.agent.session import Session
@@ -32,6 +33,7 @@ from kdebug.protocol import codec, framing
 from kdebug.protocol import requests as ask
 from kdebug.protocol.hello import BANNER, MAX_ANSWER_BYTES
 from kdebug.protocol.processes import EnvVar
+from kdebug.protocol.system import CgroupInfo
 from kdebug.target.connection import Connection
 from kdebug.target.local import LocalBackend
 from support.stuck import stuck_file_system
@@ -266,6 +268,20 @@ def test_whoever_has_the_targets_pid_now_is_not_the_target(request_: ask.Request
     session.bind(os.getpid(), 1, None, False)
     with pytest.raises(NotFound, match="another process has its PID now"):
         dispatch.handle(session, request_)
+    session.close()
+
+
+def test_the_budget_is_the_targets_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toolbox has no CPU limit of its own; its pod has."""
+    session = Session()
+    session.cpu_quota_cores = None
+    session.bind(os.getpid(), 0, None, False)
+    without = dispatch.handle(session, ask.ListProcesses())
+    session.bind(os.getpid(), 0, None, False)
+    limited = CgroupInfo(version=2, path="/", scope="", cpu_limit_cores=0.0001)
+    monkeypatch.setattr("kdebug.agent.session.cgroup_info", lambda *given, **options: limited)
+    within = dispatch.handle(session, ask.ListProcesses())
+    assert within.next_after_seconds == LONGEST_SECONDS > without.next_after_seconds
     session.close()
 
 

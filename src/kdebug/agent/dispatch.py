@@ -145,7 +145,7 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threadin
         cursor=token,
         taken_at=current.taken_at,
         cost_seconds=current.cost_seconds,
-        next_after_seconds=refresh_interval(current.cost_seconds, session.cpu_quota_cores),
+        next_after_seconds=refresh_interval(current.cost_seconds, session.budget_cores()),
         scope=current.scope,
     )
 

@@ -9,7 +9,7 @@ from typing import Optional
 
 from kdebug.agent.cursors import Cursors
 from kdebug.errors import KdebugError, NotFound, UsageError
-from kdebug.probe.cgroup import own_cpu_quota_cores
+from kdebug.probe.cgroup import cgroup_info, own_cpu_quota_cores
 from kdebug.probe.files import OpenFiles
 from kdebug.probe.process_signal import check_same
 from kdebug.probe.process_table import ProcessTable
@@ -40,6 +40,7 @@ class Session:
         self._root: Optional[Root] = None
         self._table: Optional[ProcessTable] = None
         self._users: Optional[UserNames] = None
+        self._budget: Optional[list[float]] = None
 
     def bind(self, pid: int, start_ticks: int, container: Optional[str], read_only: bool) -> None:
         """Make `pid` the target; what was open for another one is closed."""
@@ -77,6 +78,21 @@ class Session:
                 )
             return self._table
 
+    def budget_cores(self) -> Optional[float]:
+        """The CPU that the pod may use, as far as its cgroups tell: ours, or the target's when that is
+        less, for an ephemeral container has no limit of its own. Asked once a target."""
+        if self._budget is None:
+            self._budget = [cores for cores in (self.cpu_quota_cores, self._target_quota()) if cores]
+        return min(self._budget, default=None)
+
+    def _target_quota(self) -> Optional[float]:
+        try:
+            return cgroup_info(
+                self.pid, proc=self.proc, read_target=self.read_target, read_host=self.read_host
+            ).cpu_limit_cores
+        except (KdebugError, OSError):
+            return None
+
     def user_name(self, uid: int) -> Optional[str]:
         """The name that the target's own /etc/passwd gives `uid`; None when it has none."""
         with self._lock:
@@ -105,7 +121,7 @@ class Session:
         self.open_files = OpenFiles()
         if self._root is not None:
             self._root.close()
-        self._root = self._table = self._users = None
+        self._root = self._table = self._users = self._budget = None
 
 
 def target_gone(session: Session) -> Optional[KdebugError]:
