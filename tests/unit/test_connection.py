@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import random
 from typing import Any
@@ -21,6 +22,7 @@ from kdebug.target import Target
 from kdebug.target.connection import Connection
 from support.liar import Liar, connect
 
+NEWER_HELLO = framing.encode(framing.Frame(framing.HELLO, 0, b'{"protocol":2,"features":[]}'))
 CHUNK = FileChunk("/f", 0, 3, True, 1, 1, 1)
 
 
@@ -109,6 +111,16 @@ def test_another_piece_than_asked_for_is_refused(run: asyncio.Runner) -> None:
 
     with pytest.raises(ProtocolViolation, match="another piece"):
         ask(run, elsewhere, ReadFile("/f", 7, 4))
+
+
+def test_a_piece_without_bytes_is_the_end(run: asyncio.Runner) -> None:
+    """Or a reader would ask for it for ever."""
+
+    async def nothing(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
+        await liar.answer(request_id, dataclasses.replace(CHUNK, eof=False))
+
+    with pytest.raises(ProtocolViolation, match="nothing of the file"):
+        ask(run, nothing, ReadFile("/f", 0, 4))
 
 
 def test_more_entries_than_asked_for_are_refused(run: asyncio.Runner) -> None:
@@ -246,6 +258,9 @@ def test_a_cancel_while_the_stream_is_full_leaves_it_whole(run: asyncio.Runner) 
         (b"sh: python3: not found\n", ConnectionLost, "python3: not found"),
         (b"x" * 20_000, ProtocolViolation, "not a kdebug agent"),
         (BANNER + b"garbage", ProtocolViolation, "not a frame"),
+        (b"kdebug-agent 2\nwhatever", ProtocolViolation, "speaks protocol 2"),
+        (b"see kdebug-agent 1\n" + BANNER + b"garbage", ProtocolViolation, "not a frame"),
+        (BANNER + NEWER_HELLO, ProtocolViolation, "speaks protocol 2"),
         (BANNER + b"\xf5\x4b\x01\x00" + bytes(4) + b"\0\0\0\x02[]", ProtocolViolation, "belongs"),
         (b"", ConnectionLost, "before it greeted"),
     ],

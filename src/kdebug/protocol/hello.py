@@ -8,6 +8,7 @@ within a bound.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from kdebug.errors import ProtocolViolation
 
 PROTOCOL_VERSION = 1
 BANNER = b"kdebug-agent 1\n"
+_ANY_BANNER = re.compile(rb"(?:\A|(?<=\n))kdebug-agent (\d{1,9})\n")
 MAX_BEFORE_BANNER = 8 * 1024
 """A shell's greeting fits; a program that floods is found out after this much."""
 
@@ -42,13 +44,12 @@ class Hello:
     pid: int = 0
 
 
-def check_protocol(hello: Hello) -> None:
-    """Raise `ProtocolViolation` when the peer speaks another version."""
-    if hello.protocol != PROTOCOL_VERSION:
-        raise ProtocolViolation(
-            f"the peer speaks protocol {hello.protocol} and this side {PROTOCOL_VERSION}",
-            next_step="use the same kdebug version on both sides, or let the client deliver its agent",
-        )
+def other_protocol(version: object) -> ProtocolViolation:
+    """What to raise when the peer speaks another version."""
+    return ProtocolViolation(
+        f"the peer speaks protocol {version} and this side {PROTOCOL_VERSION}",
+        next_step="use the same kdebug version on both sides, or let the client deliver its agent",
+    )
 
 
 def hash_sources(sources: dict[str, bytes]) -> str:
@@ -75,9 +76,11 @@ class BannerReader:
     def feed(self, data: bytes) -> bytes | None:
         """None while the banner has not come; then the bytes that follow it."""
         self._seen += data
-        at = self._seen.find(BANNER)
-        if at >= 0 and (at == 0 or self._seen[at - 1 : at] == b"\n"):
-            return bytes(self._seen[at + len(BANNER) :])
+        banner = _ANY_BANNER.search(self._seen)
+        if banner is not None:
+            if banner.group(1) != str(PROTOCOL_VERSION).encode():
+                raise other_protocol(banner.group(1).decode())
+            return bytes(self._seen[banner.end() :])
         if len(self._seen) > MAX_BEFORE_BANNER:
             raise ProtocolViolation(
                 "the peer is not a kdebug agent", why=f"it sent {bytes(self._seen[:80])!r}"

@@ -279,6 +279,8 @@ class ReadFile(PathRequest[FileChunk]):
         _at_most("bytes", len(answer.data), self.size)
         if answer.offset != self.offset or answer.hole_bytes < 0:
             raise ProtocolViolation("the agent answered another piece of the file than was asked for")
+        if not (answer.data or answer.hole_bytes or answer.eof):
+            raise ProtocolViolation("the agent answered nothing of the file and not its end either")
 
 
 @register("follow", FileChunk, lane=WAIT)

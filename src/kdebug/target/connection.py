@@ -31,7 +31,7 @@ from kdebug.protocol.hello import (
     SILENCE_SECONDS,
     BannerReader,
     Hello,
-    check_protocol,
+    other_protocol,
 )
 from kdebug.protocol.requests import FollowFile, ReadFile, Request
 from kdebug.target.backend import late
@@ -121,7 +121,7 @@ class Connection:
             )
         )
         self._start("reader", self._read_frames(rest))
-        check_protocol(await self._hello)
+        await self._hello
         self._start("heartbeat", self._heartbeat())
 
     def _start(self, name: str, coroutine: Any) -> None:
@@ -230,7 +230,7 @@ class Connection:
 
     def _receive(self, frame: framing.Frame) -> None:
         if frame.kind == framing.HELLO and not self._hello.done():
-            self._hello.set_result(codec.from_json(Hello, frame.payload))
+            self._hello.set_result(_hello(frame.payload))
         elif frame.kind in (framing.ANSWER, framing.DATA, framing.ERROR):
             self._receive_part(frame)
         elif frame.kind == framing.PING:
@@ -323,6 +323,14 @@ def decode_answer(request: Request[R], payload: bytes, data: bytes) -> R:
     request.check(answer)
     checked: R = answer
     return checked
+
+
+def _hello(payload: bytes) -> Hello:
+    """The version first: an agent of another one may say more of itself than we know."""
+    fields = codec.parse_json(payload)
+    if isinstance(fields, dict) and fields.get("protocol") != PROTOCOL_VERSION:
+        raise other_protocol(repr(fields.get("protocol"))[:20])
+    return codec.from_plain(Hello, fields)
 
 
 def _remote_error(payload: bytes) -> KdebugError:
