@@ -502,6 +502,32 @@ def test_a_request_that_never_ends_holds_up_nobody(
         run.run(asyncio.wait_for(talk(), 40))
 
 
+def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod at its pids.max is what people look into: one lane less must not end the session."""
+    (ours, theirs), (reads, writes) = os.pipe(), os.pipe()
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "lane-heavy":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    requests = (b'{"request":"list-dir"}', b'{"request":"limits","pid":%d}' % os.getpid())
+    for number, body in enumerate(requests, 1):
+        os.write(theirs, framing.encode(framing.Frame(framing.REQUEST, number, body)))
+    server = threading.Thread(target=Server(ours, writes, session=Session()).run)
+    server.start()
+    stream = b""
+    while b"Max open files" not in stream:
+        stream += os.read(reads, 65536)
+    os.close(theirs)
+    server.join(10)
+    assert b"pids.max" in stream
+    for fd in (ours, reads, writes):
+        os.close(fd)
+
+
 def test_dispatch_answers_every_request() -> None:
     assert set(dispatch._HANDLERS) == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())

@@ -47,6 +47,13 @@ STACK_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
 
 
+NO_THREAD = Failed(
+    "the agent cannot start a thread",
+    why="the limit of processes is reached (pids.max of the pod, or RLIMIT_NPROC)",
+    next_step="look with `kdebug limits`, end some processes, or raise the limit",
+)
+
+
 @dataclass
 class Job:
     request_id: int
@@ -88,7 +95,10 @@ class Server:
     def run(self) -> str:
         """Serve until the end; returns why it ended, for the log."""
         threading.stack_size(STACK_BYTES)
-        self._outbox.start(BANNER)
+        try:
+            self._outbox.start(BANNER)
+        except RuntimeError:
+            return str(NO_THREAD)
         self._send_record(framing.HELLO, 0, self._hello)
         try:
             return self._read_frames()
@@ -154,9 +164,22 @@ class Server:
             limit = self._limits[lane] + min(MAX_STUCK, sum(map(_is_stuck, jobs)))
             start = self._threads[lane] < min(limit, len(jobs))
             self._threads[lane] += start
-        if start:
-            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True).start()
+        if start and not self._start_thread(lane):
+            with self._lock:
+                del self._jobs[job.request_id]
+            self._outbox.put_now(framing.ERROR, job.request_id, _error_payload(NO_THREAD))
+            return
         self._lanes[lane].put(job)
+
+    def _start_thread(self, lane: str) -> bool:
+        """Whether the lane has a thread now: where the pod's limit is reached, an older one will do."""
+        try:
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._threads[lane] -= 1
+                return self._threads[lane] > 0
+        return True
 
     def _cancel(self, request_id: int) -> None:
         with self._lock:
