@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.probe import cgroup_parse, cgroup_place
 from kdebug.probe.container_id import parse_container_id
-from kdebug.probe.mounts import parse_mount
+from kdebug.probe.mounts import iter_mounts, parse_mount
 from kdebug.protocol import requests as ask
 
 ID = "0123456789abcdef" * 4
@@ -116,3 +117,36 @@ def test_a_hybrid_machine_answers_from_the_hierarchy_that_has_the_controller(tmp
     assert (place.version, place.path) == (1, "/sys/fs/cgroup/cpu/a")
     other = cgroup_place.find_place(str(tmp_path), 7, "memory", lambda path: b"", lambda path: b"")
     assert other is not None and other.version == 2
+
+
+@needs_root
+def test_a_covered_mount_has_not_the_size_of_the_one_above(tmp_path: Path) -> None:
+    mounts = "; ".join(f"mount -t tmpfs -o size={size} none {tmp_path}" for size in ("4m", "8m"))
+    process = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", f"{mounts}; echo; exec sleep 1000"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline()
+    session = Session()
+    dispatch.handle(session, ask.OpenTarget(pid=process.pid))
+    found = [
+        m for m in dispatch.handle(session, ask.ListMounts(limit=1000)).items if m.path == str(tmp_path)
+    ]
+    session.close()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert [(m.size_bytes, m.error) for m in found] == [(None, "another mount covers it"), (8 << 20, None)]
+
+
+def test_below_a_network_file_system_no_size_is_asked(tmp_path: Path) -> None:
+    """The way to it leads through the server that may be gone."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "mountinfo").write_text(
+        "39 30 0:39 / / rw - virtiofs host rw\n"
+        "40 30 0:40 / /data rw - nfs4 server:/ rw\n"
+        "41 40 0:41 / /data/cache rw - tmpfs none rw\n"
+        "42 30 0:42 / /database rw - tmpfs none rw\n"
+    )
+    asked = []
+    list(iter_mounts(7, proc=str(tmp_path), statvfs=lambda path, _: asked.append(path) or os.statvfs("/")))
+    assert asked == ["/database"]

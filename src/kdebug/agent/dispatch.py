@@ -221,7 +221,7 @@ def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Eve
 @_handles(ask.ListMounts)
 def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Event) -> MountPage:
     pid = session.require_target()
-    sizes = (lambda path: session.root().statvfs(path)) if request.sizes else None
+    sizes = (lambda path, number: session.root().statvfs(path, number)) if request.sizes else None
     cursor = _cursor(session, request, lambda: mounts.iter_mounts(pid, proc=session.proc, statvfs=sizes))
     items, token = _page(session, cursor, request.limit, cancelled)
     return MountPage(items, token)

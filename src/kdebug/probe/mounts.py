@@ -15,7 +15,8 @@ from kdebug.protocol.system import Mount
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "afs", "lustre", "glusterfs", "virtiofs")
 """Asking a network file system for its size can block for ever when its server is gone (statfs(2))."""
-SizeOf = Callable[[str], os.statvfs_result]
+SizeOf = Callable[[str, int], os.statvfs_result]
+"""Of the mount at a path with this number."""
 
 
 def unescape(text: bytes) -> str:
@@ -46,21 +47,24 @@ def parse_mount(line: bytes) -> Mount:
 def iter_mounts(pid: int, *, proc: str = "/proc", statvfs: Optional[SizeOf] = None) -> Iterator[Mount]:
     """Every mount in mount order; sizes through `statvfs` of a path in the target."""
     try:
+        remote: list[str] = []
         with open(f"{proc}/{pid}/mountinfo", "rb", buffering=65536) as lines:
             for line in lines:
                 mount = parse_mount(line)
-                yield _with_size(mount, statvfs) if statvfs else mount
+                if mount.filesystem.startswith(REMOTE) and mount.path != "/":
+                    remote.append(mount.path.rstrip("/") + "/")
+                yield _with_size(mount, statvfs, remote) if statvfs else mount
     except PermissionError as error:
         raise AccessDenied(f"the mounts of process {pid} may not be read", why=reason_of(error)) from error
     except (FileNotFoundError, ProcessLookupError) as error:
         raise NotFound(f"there is no process {pid}") from error
 
 
-def _with_size(mount: Mount, statvfs: SizeOf) -> Mount:
-    if mount.filesystem.startswith(REMOTE):
+def _with_size(mount: Mount, statvfs: SizeOf, remote: list[str]) -> Mount:
+    if mount.filesystem.startswith(REMOTE) or f"{mount.path}/".startswith(tuple(remote)):
         return dataclasses.replace(mount, error="size not asked: a network file system could block")
     try:
-        size = statvfs(mount.path)
+        size = statvfs(mount.path, mount.mount_id)
     except KdebugError as error:
         return dataclasses.replace(mount, error=str(error))
     return dataclasses.replace(

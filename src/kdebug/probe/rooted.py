@@ -201,10 +201,13 @@ class Root:
             os.close(walked)
         return walk.place if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) else None
 
-    def statvfs(self, path: str) -> os.statvfs_result:
-        """statvfs(3) of the file system that `path` is on. May block on a dead network mount."""
+    def statvfs(self, path: str, mount_id: int) -> os.statvfs_result:
+        """statvfs(3) of the mount at `path`, unless another one covers it. May block on a dead network
+        file system."""
         fd = self._resolve(path, True)
         try:
+            if _mount_id(self._proc, fd) not in (mount_id, None):
+                raise Failed("another mount covers it")
             return os.fstatvfs(fd)
         except OSError as error:
             raise from_os_error(error, f"the file system at {path} does not tell its size") from error
@@ -314,6 +317,12 @@ def _magic_advice(target: str) -> str:
     if target.startswith(("pipe:", "/dev/pts", "socket:")):
         return "if this is the container's output, read it with `kdebug logs`"
     return "name the file itself instead"
+
+
+def _mount_id(proc: str, fd: int) -> Optional[int]:
+    """proc(5), fdinfo: the number that mountinfo has, too; None in sandboxes that do not say."""
+    fields = read_small(f"{proc}/self/fdinfo/{fd}").split()
+    return int(fields[fields.index(b"mnt_id:") + 1]) if b"mnt_id:" in fields else None
 
 
 def _stat_fields(pid_fd: int, pid: int) -> list[bytes]:
