@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from conftest import needs_root
 from kdebug.probe.net_sockets import SocketScan
 from kdebug.protocol.network import Socket
 
@@ -139,3 +140,20 @@ def test_twenty_thousand_sockets() -> None:
     finally:
         for holder in holders:
             holder.communicate()
+
+
+@needs_root
+def test_a_holder_in_another_network_namespace_is_found() -> None:
+    """As with socket activation of a service that has a network of its own."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        local = f"127.0.0.1:{listener.getsockname()[1]}"
+        command = ["unshare", "-n", "sh", "-c", "echo; exec sleep 1000"]
+        holder = subprocess.Popen(command, pass_fds=[listener.fileno()], stdout=subprocess.PIPE)
+        assert holder.stdout is not None and holder.stdout.readline()
+    try:
+        assert [entry.pids for entry in scan("inet") if entry.local == local] == [(holder.pid,)]
+    finally:
+        holder.kill()
+        holder.communicate()

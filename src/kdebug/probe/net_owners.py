@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 
 class Owners:
-    """inode -> pids of the processes in the target's network namespace."""
+    """inode -> pids, of every process: one of another network namespace may hold sockets of the target's,
+    for it was there before or got them from a socket activation."""
 
-    def __init__(self, proc: str, pid: int) -> None:
+    def __init__(self, proc: str) -> None:
         self.pids: dict[int, tuple[int, ...]] = {}
         self.unread = 0
         """Processes that may hold sockets and may not be asked."""
-        namespace = _namespace(proc, pid)
         for name in os.listdir(proc):
-            if name.isdigit() and _may_hold(proc, int(name), namespace):
+            if name.isdigit():
                 self._add(proc, int(name))
 
     def _add(self, proc: str, pid: int) -> None:
@@ -29,23 +29,6 @@ class Owners:
             self.unread += 1
         except OSError:
             pass  # it has ended, and its sockets with it
-
-
-def _namespace(proc: str, pid: int) -> str:
-    try:
-        return os.readlink(f"{proc}/{pid}/ns/net")
-    except OSError:
-        return ""
-
-
-def _may_hold(proc: str, pid: int, namespace: str) -> bool:
-    """Not a process of another network namespace, as far as that may be read; kernel threads hold none."""
-    try:
-        return not namespace or os.readlink(f"{proc}/{pid}/ns/net") == namespace
-    except PermissionError:
-        return True
-    except OSError:
-        return False
 
 
 def _socket_inodes(entries: Iterator[os.DirEntry[str]]) -> Iterator[int]:

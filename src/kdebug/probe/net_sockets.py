@@ -37,7 +37,7 @@ class SocketScan:
             ) from error
         except OSError as error:
             raise NotFound(f"there is no process {self._pid}") from error
-        owners = Owners(self._proc, self._pid)
+        owners = Owners(self._proc)
         self.unread_processes = owners.unread
         if owners.unread:
             self.reasons["pids"] = f"the descriptors of {owners.unread} processes may not be read"
