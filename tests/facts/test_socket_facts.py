@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import resource
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +160,33 @@ def test_a_holder_in_another_network_namespace_is_found() -> None:
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_name_with_a_line_feed_forges_no_socket() -> None:
+    forged = b"\0x\n0000000000000000: 00000002 00000000 00010000 0001 01 99999 /run/forged.sock"
+    with socket.socket(socket.AF_UNIX) as liar:
+        liar.bind(forged)
+        names = {entry.local: entry for entry in scan("unix")}
+        assert "/run/forged.sock" not in names
+        assert names[forged.replace(b"\0", b"@").decode()].pids == (os.getpid(),)
+
+
+def test_both_readers_of_unix_sockets_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
+        made = [stack.enter_context(socket.socket(socket.AF_UNIX, kind)) for kind in kinds]
+        for number, one in enumerate(made):
+            one.bind(str(tmp_path / str(number)) if number else "\0abstract\0name-" + str(tmp_path))
+        made[0].listen()
+        for one in socket.socketpair():
+            stack.enter_context(one)
+        by_diag = {entry.inode: entry for entry in scan("unix")}
+
+        def refused() -> None:
+            raise OSError(errno.ENOENT, "no unix_diag")
+
+        monkeypatch.setattr("kdebug.probe.net_sockets.unix_facts", refused)
+        by_proc = {entry.inode: entry for entry in scan("unix")}
+        mine = [inode for inode, entry in by_diag.items() if entry.pids and os.getpid() in entry.pids]
+        assert len(mine) >= 5
+        assert [by_diag[inode] for inode in mine] == [by_proc[inode] for inode in mine]

@@ -91,6 +91,20 @@ def parse_unix(line: bytes) -> Optional[Socket]:
     )
 
 
+def unix_socket(kind: int, state: int, inode: int, name: bytes) -> Socket:
+    """From sock_diag, with the words that `parse_unix` has for the same socket."""
+    # A path ends at its NUL, an abstract name begins with one.
+    shown = name.replace(b"\0", b"@") if name[:1] == b"\0" else name.partition(b"\0")[0]
+    return Socket(
+        family="unix",
+        type=UNIX_TYPES.get(kind, "unknown"),
+        local=shown.decode("utf-8", "surrogateescape"),
+        remote="",
+        state=TCP_STATES.get(state, f"STATE-{state}"),
+        inode=inode,
+    )
+
+
 SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
     "inet": (("tcp", "tcp"), ("udp", "udp"), ("udplite", "udplite"), ("raw", "raw"), ("icmp", "icmp")),
     "inet6": (

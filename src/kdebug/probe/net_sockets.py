@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 from typing import Optional
 
 from kdebug.errors import AccessDenied, NotFound
-from kdebug.probe.net_diag import TcpFacts, tcp_facts
+from kdebug.probe.net_diag import TcpFacts, UnixFacts, tcp_facts, unix_facts
 from kdebug.probe.net_owners import Owners
-from kdebug.probe.net_parse import SOURCES, parse_inet, parse_unix
+from kdebug.probe.net_parse import SOURCES, parse_inet, parse_unix, unix_socket
 from kdebug.probe.process_static import reason_of
 from kdebug.protocol.network import Socket
 
@@ -43,19 +44,34 @@ class SocketScan:
             self.reasons["pids"] = f"the descriptors of {owners.unread} processes may not be read"
         facts = self._tcp_facts()
         for family in self._families:
+            if family == "unix" and (found := self._unix_facts()) is not None:
+                yield from (self._joined(unix_socket(*one), owners, {}) for one in found)
+                continue
             for name, kind in SOURCES.get(family, ()):
                 yield from self._file(name, family, kind, owners, facts)
 
     def _tcp_facts(self) -> dict[int, TcpFacts]:
         try:
-            here = os.readlink(f"{self._proc}/self/ns/net")
-            there = os.readlink(f"{self._proc}/{self._pid}/ns/net")
-            if here == there:
-                return tcp_facts()
-            self.reasons["rtt_ms"] = "the target has another network namespace than the agent"
+            self._require_own_network()
+            return tcp_facts()
         except OSError as error:
             self.reasons["rtt_ms"] = error.strerror or str(error)
         return {}
+
+    def _unix_facts(self) -> Optional[list[UnixFacts]]:
+        """None where only /proc can be asked, with the reason why its rows are worth less."""
+        try:
+            self._require_own_network()
+            return list(unix_facts())
+        except OSError as error:
+            why = error.strerror or str(error)
+            self.reasons["unix"] = f"a name with a line feed may forge rows here: {why}"
+        return None
+
+    def _require_own_network(self) -> None:
+        here = os.readlink(f"{self._proc}/self/ns/net")
+        if here != os.readlink(f"{self._proc}/{self._pid}/ns/net"):
+            raise OSError(errno.EXDEV, "the target has another network namespace than the agent")
 
     def _file(
         self, name: str, family: str, kind: str, owners: Owners, facts: dict[int, TcpFacts]
