@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kdebug.errors import ProtocolViolation
 from kdebug.protocol import framing
 from kdebug.protocol.framing import Frame, FrameDecoder
+from kdebug.protocol.hello import BANNER, MAX_BEFORE_BANNER, BannerReader
 
 frames = st.builds(
     Frame,
@@ -77,3 +78,26 @@ def test_split_flags_all_but_the_last(size: int) -> None:
     assert sum(len(piece.payload) for piece in pieces) == size
     assert [piece.flags for piece in pieces] == [framing.MORE] * (len(pieces) - 1) + [0]
     assert len(pieces) == max(1, -(-size // framing.MAX_PAYLOAD))
+
+
+def after_banner(*pieces: bytes) -> bytes:
+    reader, rest = BannerReader(), None
+    for piece in pieces:
+        rest = reader.feed(piece) if rest is None else rest + piece
+    assert rest is not None, "no banner"
+    return rest
+
+
+def test_the_banner_is_a_line_of_its_own() -> None:
+    """A greeting may speak of it in the middle of a line and is skipped all the same."""
+    stream = b"this host runs kdebug-agent 1\n" + BANNER + b"frames"
+    for cut in range(len(stream) + 1):
+        assert after_banner(stream[:cut], stream[cut:]) == b"frames"
+
+
+def test_how_much_may_come_before_the_banner_does_not_depend_on_the_pieces() -> None:
+    most = b"x" * (MAX_BEFORE_BANNER - 1) + b"\n" + BANNER
+    for cut in (0, 100, MAX_BEFORE_BANNER, MAX_BEFORE_BANNER + 3):
+        assert after_banner(most[:cut], most[cut:]) == b""
+        with pytest.raises(ProtocolViolation, match="not a kdebug agent"):
+            after_banner(b"x" + most[:cut], most[cut:])

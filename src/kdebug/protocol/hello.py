@@ -77,11 +77,11 @@ class BannerReader:
         """None while the banner has not come; then the bytes that follow it."""
         self._seen += data
         banner = _ANY_BANNER.search(self._seen)
-        if banner is not None:
+        if banner is not None and banner.start() <= MAX_BEFORE_BANNER:
             if banner.group(1) != str(PROTOCOL_VERSION).encode():
                 raise other_protocol(banner.group(1).decode())
             return bytes(self._seen[banner.end() :])
-        if len(self._seen) > MAX_BEFORE_BANNER:
+        if len(self._seen) >= MAX_BEFORE_BANNER + len(BANNER):
             raise ProtocolViolation(
                 "the peer is not a kdebug agent", why=f"it sent {bytes(self._seen[:80])!r}"
             )
