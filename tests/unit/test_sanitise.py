@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdebug.cli.mask import looks_secret
 from kdebug.sanitise import file_bytes, multi_line, one_line
 
 every_text = st.text(st.characters(codec=None), max_size=60)
@@ -72,3 +73,27 @@ def test_the_limit_holds(raw: str, limit: int) -> None:
 
 def test_file_bytes_show_what_is_not_utf8() -> None:
     assert file_bytes(b"a\xffb\n\x1b]0;x\x07") == "a\\xffb\n\\x1b]0;x\\x07"
+
+
+def test_file_bytes_show_control_characters_written_as_utf8() -> None:
+    """U+009B begins an escape sequence, too, on terminals that take C1 (ECMA-48)."""
+    assert file_bytes("\u009b31m\u0085\x7f".encode()) == "\\x9b31m\\x85\\x7f"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("DATABASE_URL", "postgres://app:pa55@db:5432/app", True),
+        ("CELERY_BROKER", "x;redis://:pa55@cache:6379/0", True),
+        ("PUBLIC_URL", "https://example.org:8443/a@b", False),
+        ("SETTINGS", '{"key": "-----BEGIN RSA PRIVATE KEY-----"}', True),
+        ("DB_PASSWORD", "x", True),
+        ("GITHUB_TOKENS", "x", True),
+        ("AUTHOR", "me", False),
+        ("AUTH_ENABLED", "true", False),
+        ("TOKEN", "", False),
+        ("PATH", "/usr/bin", False),
+    ],
+)
+def test_which_values_are_masked(name: str, value: str, secret: bool) -> None:
+    assert looks_secret(name, value) is secret

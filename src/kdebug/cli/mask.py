@@ -10,7 +10,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@|^eyJ[\w-]+\.[\w-]+\.|^gh[pousr]_\w{20}|^AKIA[A-Z0-9]{16}$"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]*:[^/\s@]+@|^eyJ[\w-]+\.[\w-]+\.|^gh[pousr]_\w{20}|^AKIA[A-Z0-9]{16}$"
 )
 _HARMLESS = re.compile(r"(?i)^(true|false|yes|no|on|off|)$")
 
