@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kdebug.agent.session import Session
 from kdebug.probe import cgroup_parse, cgroup_place
 from kdebug.probe.container_id import parse_container_id
 from kdebug.probe.mounts import iter_mounts, parse_mount
+from kdebug.probe.net_config import network_config
 from kdebug.protocol import requests as ask
 
 ID = "0123456789abcdef" * 4
@@ -54,6 +56,52 @@ def test_interfaces_and_routes_equal_ip(session: Session) -> None:
         assert set(mine.addresses) == theirs
     gateways = {r.gateway for r in config.routes if r.destination == "0.0.0.0/0"}
     assert gateways == {route.get("gateway") for route in tool("ip", "-j", "route", "show", "default")}  # type: ignore[attr-defined]
+
+
+NETWORK = """
+set -e
+ip link set lo up
+ip link add wide type bridge; ip link set wide up; ip addr add 10.0.0.1/8 dev wide
+ip link add narrow type bridge; ip link set narrow up; ip addr add 10.1.0.1/16 dev narrow
+ip addr add 10.1.2.3/32 dev lo; ip addr add 10.1.7.7/8 dev wide
+ip addr add 172.16.0.1 peer 172.16.0.2 dev wide
+echo ready; exec cat
+"""
+
+
+@pytest.fixture
+def other_network() -> Iterator[int]:
+    """A process in a network namespace of its own, whose networks contain each other."""
+    process = subprocess.Popen(
+        ["unshare", "-n", "sh", "-c", NETWORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    yield process.pid
+    process.communicate()
+
+
+@needs_root
+def test_an_address_belongs_to_its_own_interface(other_network: int) -> None:
+    """Asked from within, where the kernel can tell; /proc alone would have to guess."""
+    inside = ("nsenter", "-n", "-t", str(other_network))
+    script = (
+        "import os; from kdebug.probe.net_config import network_config; from kdebug.protocol import codec\n"
+        "print(codec.to_json(network_config(os.getpid(), read_file=lambda path: b'')).decode())"
+    )
+    ours = tool(*inside, sys.executable, "-c", script)
+    theirs = {
+        link["ifname"]: {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]}
+        for link in tool(*inside, "ip", "-j", "addr")  # type: ignore[attr-defined]
+    }
+    assert {i["name"]: set(i["addresses"]) for i in ours["interfaces"]} == theirs  # type: ignore[index]
+
+
+@needs_root
+def test_addresses_seen_from_outside_are_matched_with_the_narrowest_network(other_network: int) -> None:
+    config = network_config(other_network, read_file=lambda path: b"")
+    found = {interface.name: interface.addresses for interface in config.interfaces}
+    assert "10.0.0.1/8" in found["wide"] and "10.1.0.1/16" in found["narrow"]
+    assert "172.16.0.1" in config.reasons["addresses"]
 
 
 def test_the_cgroup_is_the_targets(session: Session) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import struct
 import sys
 from typing import Callable, Optional
 
 from kdebug.errors import KdebugError
 from kdebug.probe.identity import read_small
+from kdebug.probe.net_addresses import interface_addresses
 from kdebug.probe.process_static import reason_of
 from kdebug.protocol.network import Dns, Interface, NetworkConfig, Route
 
@@ -87,15 +89,27 @@ def parse_dev(
 def _addresses(
     read: Callable[[str], str], proc: str, pid: int, reasons: dict[str, str]
 ) -> dict[str, list[str]]:
-    """Interface -> addresses: IPv4 by matching local addresses with connected routes."""
+    """Interface -> addresses, from the kernel's own word where it may be asked (`net_addresses`)."""
+    try:
+        if _shares_namespace(proc, pid):
+            return interface_addresses()
+    except OSError:
+        pass  # a seccomp profile may forbid netlink
+    return _matched_addresses(read, reasons)
+
+
+def _matched_addresses(read: Callable[[str], str], reasons: dict[str, str]) -> dict[str, list[str]]:
+    """From /proc, which does not name the interface of an IPv4 address: matched with connected routes."""
     found: dict[str, list[str]] = {}
     networks = connected_networks(read("route"))
     for local in local_addresses(read("fib_trie")):
         owner = _interface_of(local, networks)
         if owner is not None:
             found.setdefault(owner[0], []).append(f"{local}/{owner[1].prefixlen}")
+            if not local.is_loopback:
+                reasons.setdefault("addresses", "IPv4 matched with routes: /proc does not name interfaces")
         else:
-            reasons.setdefault("addresses", f"which interface has {local} cannot be told from /proc")
+            reasons["addresses"] = f"which interface has {local} cannot be told from /proc"
     for line in read("if_inet6").splitlines():
         fields = line.split()
         if len(fields) >= 6:
@@ -189,10 +203,8 @@ def parse_counters(text: str) -> dict[str, int]:
 def _link_facts(proc: str, pid: int, reasons: dict[str, str]) -> dict[str, tuple[str, int, str]]:
     """name -> (state, mtu, mac) from /sys, which shows the network namespace of whoever mounted it:
     only asked when the agent shares the target's."""
-    import os
-
     try:
-        if os.readlink(f"{proc}/self/ns/net") != os.readlink(f"{proc}/{pid}/ns/net"):
+        if not _shares_namespace(proc, pid):
             reasons["interfaces"] = "state, mtu and mac: the target has another network namespace"
             return {}
         base = "/sys/class/net"
@@ -202,6 +214,11 @@ def _link_facts(proc: str, pid: int, reasons: dict[str, str]) -> dict[str, tuple
     except OSError as error:
         reasons["interfaces"] = f"state, mtu and mac: {reason_of(error)}"
         return {}
+
+
+def _shares_namespace(proc: str, pid: int) -> bool:
+    """Whether the target's network namespace is the agent's. Raises `OSError`."""
+    return os.readlink(f"{proc}/self/ns/net") == os.readlink(f"{proc}/{pid}/ns/net")
 
 
 def _link(path: str) -> tuple[str, int, str]:

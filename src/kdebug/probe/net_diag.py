@@ -12,25 +12,18 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-NETLINK_SOCK_DIAG = 4
+from kdebug.probe import netlink
+
 SOCK_DIAG_BY_FAMILY = 20
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST_DUMP = 0x301
 INET_DIAG_INFO = 2
 ALL_STATES = 0xFFFFFFFF
-WAIT_SECONDS = 2.0
-RECEIVE_BYTES = 65536
 
-_HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI48s")
 _MESSAGE = struct.Struct("=BBBBHH16s16sIQIIIII")
 """inet_diag_msg: family, state, timer, retransmits, ports, addresses, interface, cookie, expires,
 queues, uid, inode."""
-_ATTRIBUTE = struct.Struct("=HH")
 _RTT_AT, _TOTAL_RETRANS_AT = 68, 100
 """Offsets in struct tcp_info (include/uapi/linux/tcp.h): tcpi_rtt in microseconds, tcpi_total_retrans."""
-
-
 UDIAG_SHOW_NAME, UNIX_DIAG_NAME = 1, 0
 _UNIX_REQUEST = struct.Struct("=BBHIIIII")
 """unix_diag_req: family, protocol, states, inode, what to show, cookie (linux/unix_diag.h)."""
@@ -50,7 +43,7 @@ class UnixFacts(NamedTuple):
 def unix_facts() -> Iterator[UnixFacts]:
     """Every unix socket of this network namespace. Raises `OSError`."""
     request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, ALL_STATES, 0, UDIAG_SHOW_NAME, 0, 0)
-    for body in _dump(request):
+    for body in netlink.dump(netlink.SOCK_DIAG, SOCK_DIAG_BY_FAMILY, request):
         if len(body) >= _UNIX_MESSAGE.size:
             _, kind, state, inode, _, _ = _UNIX_MESSAGE.unpack_from(body)
             yield UnixFacts(kind, state, inode, _attribute(body, _UNIX_MESSAGE.size, UNIX_DIAG_NAME))
@@ -66,35 +59,11 @@ def tcp_facts() -> dict[int, TcpFacts]:
     facts: dict[int, TcpFacts] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, ALL_STATES, b"")
-        for message in _dump(request):
+        for message in netlink.dump(netlink.SOCK_DIAG, SOCK_DIAG_BY_FAMILY, request):
             inode, found = parse_message(message)
             if inode and found is not None:
                 facts[inode] = found
     return facts
-
-
-def _dump(request: bytes) -> Iterator[bytes]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(WAIT_SECONDS)
-        length = _HEADER.size + len(request)
-        netlink.send(_HEADER.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0) + request)
-        yield from _messages(netlink)
-
-
-def _messages(netlink: socket.socket) -> Iterator[bytes]:
-    while True:
-        data = netlink.recv(RECEIVE_BYTES)
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-            body = data[offset + _HEADER.size : offset + length]
-            if kind == NLMSG_DONE:
-                return
-            if kind == NLMSG_ERROR:
-                number = -struct.unpack_from("=i", body)[0]
-                raise OSError(number, "sock_diag refused")
-            yield body
-            offset += max(_HEADER.size, length + 3 & ~3)
 
 
 def parse_message(body: bytes) -> tuple[int, TcpFacts | None]:
@@ -112,9 +81,4 @@ def parse_message(body: bytes) -> tuple[int, TcpFacts | None]:
 
 def _attribute(body: bytes, offset: int, wanted: int) -> bytes:
     """The value of one attribute behind a message's fixed part; b"" when it is not there."""
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if kind == wanted:
-            return body[offset + _ATTRIBUTE.size : offset + length]
-        offset += max(_ATTRIBUTE.size, length + 3 & ~3)
-    return b""
+    return next((value for kind, value in netlink.attributes(body, offset) if kind == wanted), b"")
