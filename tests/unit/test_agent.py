@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from conftest import needs_root
 from kdebug.agent import dispatch, hold
 from kdebug.agent.budget import LONGEST_SECONDS
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
+from kdebug.agent.outbox import CONTROL_BYTES, Outbox
 from kdebug.agent.server import Server
 from kdebug.agent.session import Session
 from kdebug.channel.delivery import archive, delivered_agent_command
@@ -140,6 +142,23 @@ def test_the_agent_exits_when_nobody_reads() -> None:
         process.stdin.write(framing.encode(framing.Frame(framing.REQUEST, number, body)))
     process.stdin.flush()
     assert process.wait(20) == 0
+
+
+def test_pongs_that_nobody_reads_are_dropped_whole() -> None:
+    read_end, write_end = os.pipe()
+    outbox = Outbox(write_end)
+    outbox.start(BANNER)
+    for number in range(400):
+        outbox.put_now(framing.PONG, number, bytes(64 * 1024))
+    with open(read_end, "rb") as stream, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(stream.read)
+        outbox.stop(30)
+        os.close(write_end)
+        received = reading.result()
+    assert len(received) < CONTROL_BYTES + 1024 * 1024
+    decoder = framing.FrameDecoder()
+    ids = [frame.request_id for frame in decoder.feed(received.removeprefix(BANNER))]
+    assert ids == sorted(ids) and ids[0] == 0 and decoder.pending_bytes == 0
 
 
 def test_a_killed_client_leaves_no_agent() -> None:

@@ -174,20 +174,23 @@ def test_a_silent_peer_is_given_up(run: asyncio.Runner) -> None:
         ask(run, silent, request_seconds=10, silence_seconds=0.2)
 
 
-def test_a_late_answer_to_a_cancelled_request_is_dropped(run: asyncio.Runner) -> None:
+@pytest.mark.parametrize("cancelled", [GetLimits(1), ReadFile("/f", 0, 3)])
+def test_a_late_answer_to_a_cancelled_request_is_dropped(run: asyncio.Runner, cancelled: Any) -> None:
     async def talk() -> None:
         late: list[int] = []
 
         async def slow(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
-            if request["pid"] == 1:
+            if request.get("pid") != 2:
                 late.append(request_id)
                 return
             for old in late:
-                await liar.answer(old, Limits(1, ()))
+                if cancelled.name == "read":
+                    await liar.frame(framing.DATA, old, b"123")
+                await liar.answer(old, CHUNK if cancelled.name == "read" else Limits(1, ()))
             await liar.answer(request_id, Limits(2, ()))
 
         connection, liar = await connect(slow)
-        waiting = asyncio.create_task(connection.send(GetLimits(1)))
+        waiting = asyncio.create_task(connection.send(cancelled))
         while not late:
             await asyncio.sleep(0)
         waiting.cancel()
