@@ -106,6 +106,13 @@ def test_holes_are_not_read(tmp_path: Path, root: Root) -> None:
     assert requests < 10
 
 
+def test_a_file_that_ends_in_a_hole_is_at_its_end_with_it(tmp_path: Path, root: Root) -> None:
+    (tmp_path / "sparse").write_bytes(b"x" * 65536)
+    os.truncate(tmp_path / "sparse", 1 << 30)
+    chunk = OpenFiles().read(root, ReadFile("/sparse", 0, 1 << 20))
+    assert (len(chunk.data) + chunk.hole_bytes, chunk.eof) == (1 << 30, True)
+
+
 def test_proc_files_without_a_size_are_read_to_their_end() -> None:
     with Root.at(os.open("/", os.O_PATH)) as host:
         assert read_all(host, "/proc/self/status", 64)[0].startswith(b"Name:")
@@ -121,6 +128,19 @@ def test_a_handle_stays_on_the_file_that_was_opened(tmp_path: Path, root: Root) 
     files.close()
     with pytest.raises(Failed, match="replaced"):
         files.read(root, ReadFile("/f", 3, 99, first.handle))
+
+
+def test_the_file_of_a_reader_that_comes_back_stays_open(tmp_path: Path, root: Root) -> None:
+    (tmp_path / "f").write_bytes(b"old file")
+    files = OpenFiles()
+    handle = files.read(root, ReadFile("/f", 0, 3)).handle
+    (tmp_path / "new").write_bytes(b"new file")
+    (tmp_path / "new").rename(tmp_path / "f")
+    for number in range(40):
+        (tmp_path / str(number)).write_bytes(b"x")
+        files.read(root, ReadFile(f"/{number}"))
+        assert files.read(root, ReadFile("/f", 3, 99, handle)).data == b" file"
+    files.close()
 
 
 def test_directories_have_no_content(tmp_path: Path, root: Root) -> None:

@@ -152,6 +152,30 @@ def test_links_stay_inside(hostile: Path, force_walk: bool) -> None:
                 root.read_small(path)
 
 
+def test_as_many_links_are_followed_as_by_the_kernel(tmp_path: Path, force_walk: bool) -> None:
+    (tmp_path / "0").write_bytes(b"end")
+    for number in range(1, 43):
+        (tmp_path / str(number)).symlink_to(str(number - 1))
+    folder = os.open(tmp_path, os.O_PATH)
+    with root_at(tmp_path, force_walk) as root:
+        for number in range(43):
+            try:
+                status = os.stat(str(number), dir_fd=folder)
+                expected: object = [status.st_dev, status.st_ino, status.st_mode]
+            except OSError as error:
+                expected = error.errno
+            assert ours(root, f"/{number}", True) == expected, number
+    os.close(folder)
+
+
+def test_descriptors_are_not_left_to_programs_that_are_started(hostile: Path, force_walk: bool) -> None:
+    with root_at(hostile, force_walk) as root:
+        for flags in (os.O_PATH, os.O_RDONLY):
+            fd = root.open("/absolute", flags)
+            assert not os.get_inheritable(fd)
+            os.close(fd)
+
+
 def test_a_fifo_is_refused_without_waiting(hostile: Path, force_walk: bool) -> None:
     with root_at(hostile, force_walk) as root, pytest.raises(Failed, match="FIFO"):
         root.open("/fifo", os.O_RDONLY)
