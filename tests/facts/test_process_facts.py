@@ -19,6 +19,7 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
+from kdebug.probe.identity import find_target
 from kdebug.probe.process_table import REVALIDATE_EVERY, ProcessTable
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import Process
@@ -156,6 +157,19 @@ def test_a_deleted_program_and_a_long_command_line(tmp_path: Path) -> None:
             process.wait()
 
 
+@pytest.mark.parametrize(("length", "cut"), [(4096, False), (4097, True)])
+def test_a_command_line_is_whole_up_to_four_kibibytes(length: int, cut: bool) -> None:
+    command = [sys.executable, "-c", "input()", ""]
+    command[-1] = "x" * (length - sum(len(part) + 1 for part in command))
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        until(lambda: len(Path(f"/proc/{process.pid}/cmdline").read_bytes()) == length)
+        row = table()[process.pid]
+        assert (row.cmdline_truncated, row.cmdline == tuple(command)) == (cut, True)
+    finally:
+        process.communicate()
+
+
 def test_an_exec_shows_within_the_bound() -> None:
     reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
     process = subprocess.Popen(
@@ -249,6 +263,74 @@ def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
     finally:
         running.kill()
         running.communicate()
+
+
+def prepared(script: str) -> subprocess.Popen[bytes]:
+    """A process that has run `script` and waits for its stdin to close."""
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", f"import os, signal; {script}; print('ready', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    return process
+
+
+@needs_root
+def test_real_effective_and_saved_ids_are_told_apart(session: Session) -> None:
+    process = prepared(
+        "os.setgroups([4261, 4262]); os.setresgid(4251, 4252, 4253); os.setresuid(4241, 4242, 4243)"
+    )
+    try:
+        detail = dispatch.handle(session, ask.GetProcess(process.pid))
+        row = detail.process
+        assert (detail.real_uid, row.uid, detail.saved_uid) == psutil.Process(process.pid).uids()
+        assert (detail.real_gid, row.gid, detail.saved_gid) == psutil.Process(process.pid).gids()
+        assert (row.uid, row.gid, detail.groups) == (4242, 4252, (4261, 4262))
+    finally:
+        process.communicate()
+
+
+@needs_root
+def test_pending_signals_are_those_that_wait(session: Session) -> None:
+    """A user of its own, for the kernel counts by user; signals from SIGRTMIN on are queued, not merged."""
+    process = prepared("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN]); os.setuid(4246)")
+    try:
+        for _ in range(3):
+            os.kill(process.pid, signal.SIGRTMIN)
+        limits = dispatch.handle(session, ask.GetLimits(process.pid)).items
+        assert {limit.name: limit.used for limit in limits}["Max pending signals"] == 3
+    finally:
+        process.communicate()
+
+
+def test_what_a_descriptor_may_be_used_for(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    ways = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR | os.O_APPEND: "rw", os.O_PATH: None}
+    opened = {os.open(tmp_path / "f", flags): access for flags, access in ways.items()}
+    try:
+        found = dispatch.handle(session, ask.ListFds(limit=1000)).items
+        assert {item.fd: item.access for item in found if item.fd in opened} == opened
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def test_a_containers_first_process_is_its_oldest(tmp_path: Path) -> None:
+    """Once the numbers have come round, it is not the one with the lowest."""
+    container = "0123456789abcdef" * 4
+    for pid, start, cgroup in (
+        (20, 900, container),
+        (30, 500, container),
+        (40, 700, container),
+        (5, 1, ""),
+    ):
+        (tmp_path / str(pid)).mkdir()
+        zeros = " 0" * 18
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (p) S{zeros} {start} 0 0\n")
+        (tmp_path / str(pid) / "cgroup").write_text(f"0::/docker/{cgroup}\n")
+    assert find_target(str(tmp_path), 0, container).pid == 30
 
 
 @needs_root
