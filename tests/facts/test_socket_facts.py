@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import resource
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from conftest import needs_root
+from kdebug.probe.net_parse import parse_unix
 from kdebug.probe.net_sockets import SocketScan
 from kdebug.protocol.network import Socket
 
@@ -106,12 +108,57 @@ def test_tcp_and_udp_equal_ss(pairs: dict[str, socket.socket]) -> None:
 
 def test_round_trip_times_equal_ss(pairs: dict[str, socket.socket]) -> None:
     text = subprocess.run(["ss", "-Htine"], capture_output=True, text=True, check=True).stdout
-    found = {entry.inode: entry for entry in scan("inet")}
+    found = {entry.inode: entry for entry in scan("inet", "inet6")}
     records = re.findall(r"ino:(\d+).*?\n.*?rtt:([0-9.]+)/", text)
-    compared = [
-        (found[int(i)].rtt_ms, float(rtt)) for i, rtt in records if int(i) in found and found[int(i)].rtt_ms
-    ]
-    assert compared and all(abs(ours - theirs) < 0.5 for ours, theirs in compared if ours is not None)
+    compared = {
+        int(i): (found[int(i)].rtt_ms, float(rtt))
+        for i, rtt in records
+        if int(i) in found and found[int(i)].rtt_ms
+    }
+    assert all(abs(ours - theirs) < 0.5 for ours, theirs in compared.values() if ours is not None)
+    assert {inode(pairs["established"]), inode(pairs["mapped peer"])} <= compared.keys()
+
+
+def test_a_socket_that_several_processes_hold_has_all_of_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        held = [shared.fileno()]
+        heirs = [subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=held) for _ in range(2)]
+        try:
+            (found,) = [entry for entry in scan("inet") if entry.inode == inode(shared)]
+            assert sorted(found.pids or ()) == sorted([os.getpid(), *(heir.pid for heir in heirs)])
+        finally:
+            for heir in heirs:
+                heir.communicate()
+
+
+STRANGER = """
+import json, os, sys
+from kdebug.probe import net_diag
+from kdebug.probe.net_sockets import SocketScan
+os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)
+scan = SocketScan(int(sys.argv[1]), proc="/proc", families=("inet",))
+pids = [entry.pids for entry in scan if entry.inode == int(sys.argv[2])]
+print(json.dumps([pids, scan.unread_processes]))
+"""
+
+
+@needs_root
+def test_holders_that_may_not_be_asked_are_not_said_to_be_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mine:
+        command = [sys.executable, "-c", STRANGER, str(os.getpid()), str(inode(mine))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        pids, unread = json.loads(done.stdout)
+    assert pids == [None] and unread > 0
+
+
+@pytest.mark.parametrize("number", [7, 99_999, 4_294_967_295])
+@pytest.mark.parametrize("path", ["", "/run/x.sock", "@abstract", " blank first", "/a b"])
+def test_unix_lines_as_the_kernel_prints_them(number: int, path: str) -> None:
+    """unix_seq_show of net/unix/af_unix.c: short inode numbers are padded with blanks."""
+    line = f"0000000000000000: 00000002 00000000 00010000 0001 01 {number:5}" + (f" {path}" if path else "")
+    found = parse_unix(f"{line}\n".encode())
+    assert found is not None
+    assert (found.inode, found.local, found.state, found.type) == (number, path, "LISTEN", "stream")
 
 
 HOLDER = """

@@ -102,6 +102,7 @@ def test_names_are_exact_in_json_and_escaped_in_tables(
     assert base64.b64decode(entry["name_base64"]) == raw
     shown = kdebug("ls", f"local:{victim.pid}:{tmp_path}").stdout
     assert shown == b"\\x1b]0;owned\\x07\\xff\\n\n"
+    assert kdebug("ls", f"local:{victim.pid}:{tmp_path}", "-o", "name").stdout == shown
 
 
 @pytest.mark.parametrize(
