@@ -77,14 +77,21 @@ class Workload:
         }
 
     def _start(self, name: str, body: Callable[[], None]) -> None:
+        named, unnamed = os.pipe()
         pid = os.fork()
         if pid:
+            # Until it is called what it is called: whoever looks right after the start finds them all.
+            os.close(unnamed)
+            os.read(named, 1)
+            os.close(named)
             self._children[pid] = (name, body)
             return
         try:
+            os.close(named)
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             set_name(name)
             self._title.write(f"/app/{name}", "--parent=server", "--practice=")
+            os.close(unnamed)
             body()
         finally:
             os._exit(1)
