@@ -104,6 +104,11 @@ def _wrong(value: Any, wanted: str) -> ProtocolViolation:
 def _string(value: Any) -> str:
     if type(value) is not str:
         raise _wrong(value, "a string")
+    if not value.isascii():
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise ProtocolViolation("the peer sent a string that no bytes stand for") from None
     return value
 
 
@@ -165,7 +170,7 @@ def _dict(arguments: tuple[Any, ...]) -> Decoder:
     def mapping(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise _wrong(value, "an object")
-        return {key: decode(item) for key, item in value.items()}
+        return {_string(key): decode(item) for key, item in value.items()}
 
     return mapping
 
