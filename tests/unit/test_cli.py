@@ -105,6 +105,28 @@ def test_names_are_exact_in_json_and_escaped_in_tables(
     assert kdebug("ls", f"local:{victim.pid}:{tmp_path}", "-o", "name").stdout == shown
 
 
+@needs_root
+def test_lines_of_hosts_are_exact_in_json(tmp_path: Path) -> None:
+    odd = b"192.0.2.2 caf\xe9\x1b[31m"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/hosts").write_bytes(b"192.0.2.1 plain\n" + odd + b"\n")
+    script = "import os, sys; os.chroot(sys.argv[1]); print('ready', flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        dns = document("net", f"local:{process.pid}")["dns"]
+        assert dns["hosts"] == ["192.0.2.1 plain", "192.0.2.2 caf\ufffd\x1b[31m"]
+        plain, exact = dns["hosts_base64"]
+        assert plain is None and base64.b64decode(exact) == odd
+    finally:
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

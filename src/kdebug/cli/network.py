@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kdebug.cli.console import Document
-from kdebug.cli.table import exact, size, table
+from kdebug.cli.table import exact, exact_list, size, table
 from kdebug.cli.verb import document_verb
 from kdebug.protocol.network import Dns, Interface, Route, Socket, SocketPage
 from kdebug.target import Target
@@ -74,7 +74,7 @@ def _plain(record: Any) -> dict[str, Any]:
         if isinstance(value, str):
             exact(out, key, value)
         elif isinstance(value, (tuple, list)):
-            out[key] = [v.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for v in value]
+            exact_list(out, key, value)
         else:
             out[key] = value
     return out

@@ -13,7 +13,7 @@ from kdebug.cli.mask import looks_secret
 from kdebug.cli.network import order, socket_document, socket_lines
 from kdebug.cli.processes import process_document, process_lines
 from kdebug.cli.system import access_checks
-from kdebug.cli.table import size, table
+from kdebug.cli.table import exact, size, table
 from kdebug.cli.verb import Common, common_options, document_verb, with_target, within
 from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
@@ -90,18 +90,17 @@ def facts_document(target: Target, facts: Facts) -> dict[str, Any]:
         "processes": [process_document(process) for process in facts.processes],
         "sockets": [socket_document(entry) for entry in facts.sockets],
         "files": [entry_document(entry) for entry in facts.entries],
-        "deleted_files": [
-            {
-                "pid": process.pid,
-                "fd": item.fd,
-                "target": one_line(item.target or ""),
-                "size_bytes": item.size_bytes,
-            }
-            for process, item in facts.deleted
-        ],
+        "deleted_files": [_deleted_document(process, item) for process, item in facts.deleted],
         "access": facts.checks,
         "problems": facts.problems,
     }
+
+
+def _deleted_document(process: Process, item: FdInfo) -> dict[str, Any]:
+    row: dict[str, Any] = {"pid": process.pid, "fd": item.fd}
+    exact(row, "target", item.target)
+    row["size_bytes"] = item.size_bytes
+    return row
 
 
 def facts_lines(target: Target, facts: Facts) -> list[str]:

@@ -12,7 +12,7 @@ import click
 
 from kdebug.cli.console import Document, emit, write_bytes
 from kdebug.cli.mask import looks_secret
-from kdebug.cli.table import duration, exact, rfc3339, size, table
+from kdebug.cli.table import duration, exact, exact_list, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, document_verb, with_target
 from kdebug.errors import UsageError
 from kdebug.expression import parse
@@ -54,20 +54,6 @@ def process_document(process: Process) -> dict[str, Any]:
     if process.reasons:
         row["reasons"] = process.reasons
     return row
-
-
-def exact_list(row: dict[str, Any], key: str, texts: Iterable[str] | None) -> None:
-    """As `exact`, for a list: the whole list goes to base64 when one member needs it."""
-    if texts is None:
-        row[key] = None
-        return
-    cells: list[dict[str, Any]] = []
-    for text in texts:
-        cells.append({})
-        exact(cells[-1], "t", text)
-    row[key] = [cell["t"] for cell in cells]
-    if any("t_base64" in cell for cell in cells):
-        row[f"{key}_base64"] = [cell.get("t_base64") for cell in cells]
 
 
 def command_text(process: Process) -> str:
@@ -163,13 +149,13 @@ def _lossless(value: Any) -> Any:
         for key, item in value.items():
             if isinstance(item, str):
                 exact(out, key, item)
+            elif isinstance(item, (list, tuple)) and all(isinstance(member, str) for member in item):
+                exact_list(out, key, item)
             else:
                 out[key] = _lossless(item)
         return out
     if isinstance(value, (list, tuple)):
         return [_lossless(item) for item in value]
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return value
 
 

@@ -89,3 +89,17 @@ def exact(document: dict[str, Any], key: str, text: str | None) -> None:
         raw = text.encode("utf-8", "surrogateescape")
         document[key] = raw.decode("utf-8", "replace")
         document[f"{key}_base64"] = base64.b64encode(raw).decode("ascii")
+
+
+def exact_list(row: dict[str, Any], key: str, texts: Iterable[str] | None) -> None:
+    """As `exact`, for a list: `<key>_base64` has the members that need it, and null for the others."""
+    if texts is None:
+        row[key] = None
+        return
+    cells: list[dict[str, Any]] = []
+    for text in texts:
+        cells.append({})
+        exact(cells[-1], "t", text)
+    row[key] = [cell["t"] for cell in cells]
+    if any("t_base64" in cell for cell in cells):
+        row[f"{key}_base64"] = [cell.get("t_base64") for cell in cells]
