@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 import subprocess
@@ -65,19 +67,27 @@ ip link add wide type bridge; ip link set wide up; ip addr add 10.0.0.1/8 dev wi
 ip link add narrow type bridge; ip link set narrow up; ip addr add 10.1.0.1/16 dev narrow
 ip addr add 10.1.2.3/32 dev lo; ip addr add 10.1.7.7/8 dev wide
 ip addr add 172.16.0.1 peer 172.16.0.2 dev wide
-echo ready; exec cat
+ip route add 192.0.2.0/24 via 10.1.0.9 metric 77
 """
+
+
+@contextlib.contextmanager
+def network(script: str, *arguments: str) -> Iterator[int]:
+    """A process in a network namespace of its own that `script` has furnished."""
+    command = ["unshare", "-n", "sh", "-c", f"{script}\necho ready; exec cat", "sh", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        yield process.pid
+    finally:
+        process.communicate()
 
 
 @pytest.fixture
 def other_network() -> Iterator[int]:
-    """A process in a network namespace of its own, whose networks contain each other."""
-    process = subprocess.Popen(
-        ["unshare", "-n", "sh", "-c", NETWORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-    yield process.pid
-    process.communicate()
+    """Its networks contain each other."""
+    with network(NETWORK) as pid:
+        yield pid
 
 
 @needs_root
@@ -104,6 +114,35 @@ def test_addresses_seen_from_outside_are_matched_with_the_narrowest_network(othe
     assert "172.16.0.1" in config.reasons["addresses"]
 
 
+@needs_root
+def test_routes_of_another_network_namespace_equal_ip(other_network: int) -> None:
+    theirs = {
+        (str(ipaddress.ip_network(row["dst"])), row.get("gateway"), row["dev"], row.get("metric", 0))
+        for row in tool("nsenter", "-n", "-t", str(other_network), "ip", "-j", "-4", "route")  # type: ignore[attr-defined]
+    }
+    routes = network_config(other_network, read_file=lambda path: b"").routes
+    ours = {(r.destination, r.gateway, r.interface, r.metric) for r in routes if ":" not in r.destination}
+    assert ours == theirs and len(theirs) == 4
+
+
+@needs_root
+def test_the_name_of_an_interface_forges_no_line() -> None:
+    """The kernel allows in it what Python takes for a blank or a line end."""
+    odd = ["x\x1clo", "a\u2003b", "c\u2028d", "e\x85\udcff"]
+    script = """
+    number=0
+    for name; do
+        number=$((number + 1))
+        ip link add "$name" type bridge; ip link set "$name" up; ip addr add "10.$number.0.1/16" dev "$name"
+    done
+    """
+    with network(script, *odd) as pid:
+        config = network_config(pid, read_file=lambda path: b"")
+    assert [i.name for i in config.interfaces] == ["lo", *odd]
+    assert [i.addresses[0] for i in config.interfaces[1:]] == [f"10.{n}.0.1/16" for n in range(1, 5)]
+    assert {route.interface for route in config.routes} == set(odd)
+
+
 def test_the_cgroup_is_the_targets(session: Session) -> None:
     """A second reader: the path of /proc/self/cgroup below the mount of the memory controller."""
     info = dispatch.handle(session, ask.GetCgroup())
@@ -114,6 +153,16 @@ def test_the_cgroup_is_the_targets(session: Session) -> None:
     pids = Path(info.path, "cgroup.procs").read_text().split()
     assert str(os.getpid()) in pids
     assert info.cpu_usage_seconds is not None and info.cpu_usage_seconds > 0
+
+
+def test_the_name_of_a_cgroup_forges_no_line() -> None:
+    paths = cgroup_parse.controller_paths("4:cpu,cpuacct:/a\x1c9:memory:/b\n3:memory:/c\n0::/d\x850::/e\n")
+    assert paths == {
+        "cpu": "/a\x1c9:memory:/b",
+        "cpuacct": "/a\x1c9:memory:/b",
+        "memory": "/c",
+        "": "/d\x850::/e",
+    }
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def pressure(text: bytes) -> dict[str, Pressure]:
 def controller_paths(cgroup: str) -> dict[str, str]:
     """/proc/PID/cgroup: controller -> path; "" is the unified hierarchy of v2."""
     found: dict[str, str] = {}
-    for line in cgroup.splitlines():
+    # Not splitlines(): a cgroup's name may hold what Python, not the kernel, takes for a line end.
+    for line in cgroup.split("\n"):
+        if not line:
+            continue
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         for controller in controllers.split(",") if controllers else [""]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import struct
 import sys
 from typing import Callable, Optional
@@ -35,6 +36,7 @@ COUNTERS = {
 """What explains lost or slow traffic; the whole files have 300 counters."""
 _ROUTE_FLAGS = ((0x1, "U"), (0x2, "G"), (0x4, "H"), (0x10, "D"), (0x20, "M"), (0x200, "!"))
 _UP = 0x1
+_BLANKS = re.compile("[ \t]+")
 
 
 def network_config(pid: int, *, proc: str = "/proc", read_file: ReadFile) -> NetworkConfig:
@@ -67,15 +69,21 @@ def _read_all(path: str) -> str:
         return file.read(1 << 20).decode("utf-8", "surrogateescape")
 
 
+def _fields(line: str) -> list[str]:
+    """Columns as the kernel separates them. str.split() and splitlines() also split at characters that an
+    interface's name may hold (dev_valid_name refuses "/", ":" and ASCII blanks): it could forge a line."""
+    return _BLANKS.split(line.strip(" \t"))
+
+
 def parse_dev(
     text: str, addresses: dict[str, list[str]], links: dict[str, tuple[str, int, str]]
 ) -> tuple[Interface, ...]:
     """/proc/net/dev: "name: 8 receive columns, 8 transmit columns"."""
     found = []
-    for line in text.splitlines()[2:]:
+    for line in text.split("\n")[2:]:
         name, _, numbers = line.rpartition(":")
-        fields = numbers.split()
-        name = name.strip()
+        fields = _fields(numbers)
+        name = name.strip(" ")
         if len(fields) < 16:
             continue
         counts = [int(field) for field in fields]
@@ -110,8 +118,8 @@ def _matched_addresses(read: Callable[[str], str], reasons: dict[str, str]) -> d
                 reasons.setdefault("addresses", "IPv4 matched with routes: /proc does not name interfaces")
         else:
             reasons["addresses"] = f"which interface has {local} cannot be told from /proc"
-    for line in read("if_inet6").splitlines():
-        fields = line.split()
+    for line in read("if_inet6").split("\n"):
+        fields = _fields(line)
         if len(fields) >= 6:
             address = ipaddress.IPv6Address(bytes.fromhex(fields[0]))
             found.setdefault(fields[5], []).append(f"{address}/{int(fields[2], 16)}")
@@ -122,7 +130,7 @@ def local_addresses(fib_trie: str) -> list[ipaddress.IPv4Address]:
     """Addresses marked "/32 host LOCAL" in /proc/net/fib_trie, each once, in order."""
     found: dict[ipaddress.IPv4Address, None] = {}
     last = ""
-    for line in fib_trie.splitlines():
+    for line in fib_trie.split("\n"):
         text = line.strip()
         if text.startswith("|-- "):
             last = text[4:]
@@ -133,7 +141,7 @@ def local_addresses(fib_trie: str) -> list[ipaddress.IPv4Address]:
 
 def connected_networks(route: str) -> list[tuple[str, ipaddress.IPv4Network]]:
     """(interface, network) of routes without a gateway, the narrowest first."""
-    rows = [line.split() for line in route.splitlines()[1:]]
+    rows = [_fields(line) for line in route.split("\n")[1:]]
     found = [
         (row[0], ipaddress.IPv4Network((_ip4(row[1]), str(_ip4(row[7])))))
         for row in rows
@@ -159,8 +167,8 @@ def _ip4(text: str) -> ipaddress.IPv4Address:
 def parse_routes(text: str) -> tuple[Route, ...]:
     """/proc/net/route."""
     found = []
-    for line in text.splitlines()[1:]:
-        row = line.split()
+    for line in text.split("\n")[1:]:
+        row = _fields(line)
         if len(row) < 8:
             continue
         network = ipaddress.IPv4Network((_ip4(row[1]), str(_ip4(row[7]))), strict=False)
@@ -172,8 +180,8 @@ def parse_routes(text: str) -> tuple[Route, ...]:
 def parse_routes6(text: str) -> tuple[Route, ...]:
     """/proc/net/ipv6_route; routes of the kernel itself (on lo, not default) are left out."""
     found = []
-    for line in text.splitlines():
-        row = line.split()
+    for line in text.split("\n"):
+        row = _fields(line)
         if len(row) < 10 or row[9] == "lo":
             continue
         destination = f"{ipaddress.IPv6Address(bytes.fromhex(row[0]))}/{int(row[1], 16)}"
@@ -189,7 +197,7 @@ def _flags(bits: int) -> str:
 
 def parse_counters(text: str) -> dict[str, int]:
     """/proc/net/snmp and netstat: pairs of lines, names above numbers."""
-    lines = text.splitlines()
+    lines = text.split("\n")
     found = {}
     for names, numbers in zip(lines[::2], lines[1::2]):
         group, _, keys = names.partition(":")
@@ -241,7 +249,7 @@ def resolver(read_file: ReadFile) -> Dns:
         text = raw[:MAX_TEXT].decode("utf-8", "surrogateescape")
         if len(raw) > MAX_TEXT or text.count("\n") > MAX_ROWS:
             reasons[path] = f"longer than {MAX_TEXT} bytes or {MAX_ROWS} lines: the rest is not shown"
-        bare = (line.split("#")[0].strip() for line in text.splitlines())
+        bare = (line.split("#")[0].strip() for line in text.split("\n"))
         return [line for line in bare if line and not line.startswith(";")][:MAX_ROWS]
 
     servers, search, options = parse_resolv(lines("/etc/resolv.conf"))
