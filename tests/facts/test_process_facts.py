@@ -334,6 +334,28 @@ def test_a_containers_first_process_is_its_oldest(tmp_path: Path) -> None:
 
 
 @needs_root
+@pytest.mark.parametrize(
+    ("mounts", "hidden"),
+    [
+        ("mount -t proc proc /proc", False),
+        ("mount -t proc -o hidepid=2 proc /proc", True),
+        ("mount -t proc -o hidepid=2 proc /proc; mount -t proc proc /proc", False),
+        ("mount -t proc proc /proc; mount -t proc -o hidepid=2 proc /proc", True),
+    ],
+)
+def test_hidden_processes_are_spoken_of_when_the_topmost_mount_hides_them(
+    mounts: str, hidden: bool
+) -> None:
+    script = (
+        "import os; from kdebug.probe.process_table import ProcessTable\n"
+        "print(ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None).open_pass().scope)"
+    )
+    command = ["unshare", "-m", "sh", "-ec", f'{mounts}; exec "$@"', "sh", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and ("hidepid" in done.stdout) is hidden, done
+
+
+@needs_root
 def test_five_thousand_processes() -> None:
     script = (
         "import os, signal, sys\n"

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -144,21 +144,45 @@ def test_the_agent_exits_when_nobody_reads() -> None:
     assert process.wait(20) == 0
 
 
-def test_pongs_that_nobody_reads_are_dropped_whole() -> None:
+def sent(fill: Callable[[Outbox], None]) -> list[framing.Frame]:
+    """What a client gets that begins to read only after `fill`."""
     read_end, write_end = os.pipe()
     outbox = Outbox(write_end)
     outbox.start(BANNER)
-    for number in range(400):
-        outbox.put_now(framing.PONG, number, bytes(64 * 1024))
+    fill(outbox)
     with open(read_end, "rb") as stream, ThreadPoolExecutor(1) as pool:
         reading = pool.submit(stream.read)
         outbox.stop(30)
         os.close(write_end)
         received = reading.result()
-    assert len(received) < CONTROL_BYTES + 1024 * 1024
     decoder = framing.FrameDecoder()
-    ids = [frame.request_id for frame in decoder.feed(received.removeprefix(BANNER))]
-    assert ids == sorted(ids) and ids[0] == 0 and decoder.pending_bytes == 0
+    frames = list(decoder.feed(received.removeprefix(BANNER)))
+    assert decoder.pending_bytes == 0
+    return frames
+
+
+def test_pongs_that_nobody_reads_are_dropped_whole() -> None:
+    def flood(outbox: Outbox) -> None:
+        for number in range(400):
+            outbox.put_now(framing.PONG, number, bytes(64 * 1024))
+
+    frames = sent(flood)
+    ids = [frame.request_id for frame in frames]
+    assert ids == sorted(ids) and ids[0] == 0
+    assert sum(len(frame.payload) for frame in frames) < CONTROL_BYTES + 1024 * 1024
+
+
+def test_small_answers_overtake_file_data() -> None:
+    def fill(outbox: Outbox) -> None:
+        outbox.put(framing.DATA, 1, bytes(1024 * 1024))
+        outbox.put(framing.ANSWER, 1, b"{}", bulk=True)
+        outbox.put_now(framing.PONG, 0, b"")
+        outbox.put(framing.ANSWER, 2, b"{}")
+
+    frames = [(frame.kind, frame.request_id) for frame in sent(fill)]
+    # One frame of the data may have been on its way before.
+    assert frames.index((framing.PONG, 0)) <= 1 and frames.index((framing.ANSWER, 2)) <= 2
+    assert frames[-1] == (framing.ANSWER, 1)
 
 
 def test_a_killed_client_leaves_no_agent() -> None:

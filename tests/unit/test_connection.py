@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ from kdebug.protocol import framing
 from kdebug.protocol.files import Entry, FileChunk, Listing
 from kdebug.protocol.hello import BANNER
 from kdebug.protocol.processes import Limits
-from kdebug.protocol.requests import GetLimits, ListDir, ReadFile
+from kdebug.protocol.requests import MAX_CHUNK, GetLimits, ListDir, ReadFile
 from kdebug.target import Target
-from kdebug.target.connection import Connection
+from kdebug.target.connection import MAX_HELD_BYTES, Connection
 from support.liar import Liar, connect
 
 NEWER_HELLO = framing.encode(framing.Frame(framing.HELLO, 0, b'{"protocol":2,"features":[]}'))
@@ -103,6 +104,26 @@ def test_more_bytes_than_asked_for_are_refused(run: asyncio.Runner) -> None:
 
     with pytest.raises(ProtocolViolation, match="more than the 4 bytes"):
         ask(run, too_much, ReadFile("/f", 0, 4))
+
+
+def test_a_long_download_is_not_held_against_the_agent(run: asyncio.Runner) -> None:
+    """What was handed over no longer counts: only answers that are still arriving do."""
+    piece = bytes(MAX_CHUNK)
+
+    async def honest(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
+        for frame in framing.split(framing.DATA, request_id, piece):
+            await liar.raw(framing.encode(frame))
+        await liar.answer(request_id, replace(CHUNK, offset=request["offset"]))
+
+    async def talk() -> None:
+        connection, liar = await connect(honest)
+        for number in range(2 * MAX_HELD_BYTES // MAX_CHUNK):
+            chunk = await connection.send(ReadFile("/f", number * MAX_CHUNK))
+            assert len(chunk.data) == MAX_CHUNK
+        await connection.close()
+        liar.task.cancel()  # type: ignore[attr-defined]
+
+    run.run(asyncio.wait_for(talk(), 20))
 
 
 def test_another_piece_than_asked_for_is_refused(run: asyncio.Runner) -> None:
