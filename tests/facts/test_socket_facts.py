@@ -136,16 +136,18 @@ import json, os, sys
 from kdebug.probe import net_diag
 from kdebug.probe.net_sockets import SocketScan
 os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)
-scan = SocketScan(int(sys.argv[1]), proc="/proc", families=("inet",))
+target = int(sys.argv[1]) or os.getpid()
+scan = SocketScan(target, proc="/proc", families=("inet",))
 pids = [entry.pids for entry in scan if entry.inode == int(sys.argv[2])]
 print(json.dumps([pids, scan.unread_processes]))
 """
 
 
 @needs_root
-def test_holders_that_may_not_be_asked_are_not_said_to_be_none() -> None:
+@pytest.mark.parametrize("target", [os.getpid(), 0], ids=["the holder", "the stranger itself"])
+def test_holders_that_may_not_be_asked_are_not_said_to_be_none(target: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mine:
-        command = [sys.executable, "-c", STRANGER, str(os.getpid()), str(inode(mine))]
+        command = [sys.executable, "-c", STRANGER, str(target), str(inode(mine))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         pids, unread = json.loads(done.stdout)
     assert pids == [None] and unread > 0
