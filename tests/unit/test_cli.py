@@ -6,11 +6,13 @@ import base64
 import contextlib
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,29 @@ def test_a_reader_that_leaves_had_enough(victim: subprocess.Popen[bytes]) -> Non
     command = f"{' '.join(KDEBUG)} maps local:{os.getpid()} | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
     assert done.stdout.splitlines()[-1] == b"0" and done.stderr == b""
+
+
+def on_terminal(columns: int, *arguments: str) -> list[str]:
+    """The lines that a terminal of this width is sent."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    process = subprocess.Popen([*KDEBUG, *arguments], stdout=theirs, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    received = b""
+    # EIO: nobody holds the other end any more.
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 65536):
+            received += piece
+    os.close(ours)
+    assert process.wait(20) == 0
+    return received.decode().splitlines()
+
+
+def test_a_table_ends_at_the_edge_of_the_terminal(victim: subprocess.Popen[bytes]) -> None:
+    whole = kdebug("maps", f"local:{victim.pid}").stdout.decode().splitlines()
+    lines = on_terminal(50, "maps", f"local:{victim.pid}")
+    assert any(len(line) > 50 for line in whole)
+    assert lines == [line if len(line) <= 50 else f"{line[:49]}…" for line in whole]
 
 
 @pytest.mark.parametrize("agent", ["thread", "process"])
