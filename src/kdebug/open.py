@@ -10,10 +10,10 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kdebug.errors import Failed, UsageError
-from kdebug.expression import TargetExpression
+from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
 
@@ -23,19 +23,46 @@ delivered (an agent loaded from stdin, as on a stock image). For tests and for t
 
 
 @dataclass(frozen=True)
+class PodOptions:
+    """What the user may say about the cluster and the toolbox; empty means: by itself."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+    container: str = ""
+    selector: str = ""
+    image: str = ""
+    profile: str = "auto"
+    """A rung's name, or a YAML file with a securityContext."""
+    reason: str = ""
+    ttl: float = 3600.0
+    max_ttl: float = 8 * 3600.0
+    idle: float = 900.0
+    wait: bool = False
+
+
+@dataclass(frozen=True)
 class OpenOptions:
     """What the user may say about how a target is opened."""
 
     read_only: bool = False
     request_seconds: float = 30.0
     note: Callable[[str], None] = lambda line: None
-    """Takes a line for the user, such as how the practice target runs."""
+    """Takes a line that the user must know, such as what was created in the pod."""
+    step: Callable[[str], None] = lambda line: None
+    """Takes each step while a pod is attached to, for progress and -v."""
+    pod: PodOptions = field(default_factory=PodOptions)
 
 
 @contextlib.asynccontextmanager
 async def open_target(expression: TargetExpression, options: OpenOptions) -> AsyncIterator[Target]:
-    """Open, yield, close. Raises `UsageError`, `NotFound`, `AccessDenied`, `Failed`."""
+    """Open, yield, close. Raises `UsageError`, `NotFound`, `AccessDenied`, `Failed`, `ConnectionLost`."""
     async with contextlib.AsyncExitStack() as stack:
+        if expression.scheme in OWNERS:
+            from kdebug.kube.entry import open_pod
+
+            yield await open_pod(expression, options.pod, options, stack)
+            return
         pid = _target_pid(expression, options, stack)
         backend = await _local_backend(options)
         stack.push_async_callback(backend.close)
@@ -58,7 +85,7 @@ def _target_pid(
         return demo.pid
     raise Failed(
         f"{expression} cannot be opened",
-        why="this version of kdebug opens local:PID and demo: only",
+        why="this version of kdebug opens pods, local:PID and demo:",
         next_step="try `kdebug demo`",
     )
 

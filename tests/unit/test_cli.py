@@ -135,7 +135,7 @@ def test_lines_of_hosts_are_exact_in_json(tmp_path: Path) -> None:
         (["ps", "local:0"], 2, "not a process id"),
         (["ps", "local:x"], 2, "not a process id"),
         (["ps", "local:4194305"], 4, "there is no process 4194305"),
-        (["ps", "web-0"], 1, "cannot be opened"),
+        (["ps", "web-0", "--kubeconfig", "/nonexistent"], 4, "no kubeconfig is at /nonexistent"),
         (["ps", "Nonsense!"], 2, "not the name of a Kubernetes object"),
         (["psx", "demo:"], 2, "did you mean ps?"),
         (["ps", "demo:", "--tre"], 2, "--tree"),
@@ -219,7 +219,7 @@ def test_a_table_ends_at_the_edge_of_the_terminal(victim: subprocess.Popen[bytes
 @pytest.mark.parametrize("agent", ["thread", "process"])
 def test_interrupt_leaves_one_line_and_nothing_running(victim: subprocess.Popen[bytes], agent: str) -> None:
     environment = os.environ | {"KDEBUG_LOCAL_AGENT": agent}
-    command = [*KDEBUG, "top", f"local:{victim.pid}", "-n", "1000", "-d", "0.1"]
+    command = [*KDEBUG, "top", f"local:{victim.pid}", "--iterations", "1000", "-d", "0.1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     assert process.stdout is not None
     process.stdout.readline()

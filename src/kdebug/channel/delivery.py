@@ -1,8 +1,8 @@
 """Deliver the client's own agent to an image that has python3 and not our agent.
 
-The command is `python3 -c LOADER`; the agent's sources follow on stdin, compressed, with their length
-and SHA-256 in front. The loader checks both, then imports from memory: nothing is written anywhere.
-Only the digest is in argv, so an audit log names exactly the code that ran.
+The command is `python3 -c LOADER`; a program follows on stdin, compressed: the agent's sources and the
+importer that finds them. The loader checks length and SHA-256, then runs it from memory: nothing is
+written anywhere. Only the digest is in argv, so an audit log names exactly the code that ran.
 """
 
 from __future__ import annotations
@@ -16,49 +16,58 @@ from kdebug.protocol.hello import hash_sources
 
 MAX_ARCHIVE_BYTES = 1024 * 1024
 
-LOADER = r"""
-import sys,os,zlib,json
-n,d=int(sys.argv[1]),sys.argv[2]
-b=bytearray()
+LOADER = """\
+import sys,os,zlib
+n,b=int(sys.argv[1]),b""
 while len(b)<n:
-    p=os.read(0,min(65536,n-len(b)))
-    if not p: sys.exit("kdebug-loader: the agent did not arrive: %d of %d bytes"%(len(b),n))
-    b+=p
-try: from _sha2 import sha256
+ p=os.read(0,n-len(b))
+ if not p:sys.exit("kdebug-loader: the agent did not arrive: %d of %d bytes"%(len(b),n))
+ b+=p
+try:from _sha2 import sha256
 except ImportError:
-    try: from _sha256 import sha256
-    except ImportError: from hashlib import sha256
-if sha256(b).hexdigest()!=d: sys.exit("kdebug-loader: the agent arrived damaged: wrong SHA-256")
-t=json.loads(zlib.decompress(b))
-class F:
+ try:from _sha256 import sha256
+ except ImportError:from hashlib import sha256
+if sha256(b).hexdigest()!=sys.argv[2]:sys.exit("kdebug-loader: the agent arrived damaged: wrong SHA-256")
+exec(zlib.decompress(b))"""
+"""Python >= 3.9, standard library only; short, since it stands in every process list."""
+
+_IMPORTER = """
+class Finder:
     @staticmethod
-    def find_spec(name,path=None,target=None):
-        if name in t["modules"]:
-            from importlib.machinery import ModuleSpec
-            return ModuleSpec(name,F,origin="memory:"+name,is_package=name in t["packages"])
+    def find_spec(name, path=None, target=None):
+        if name in modules:
+            return ModuleSpec(name, Finder, origin="memory:" + name, is_package=name in packages)
     @staticmethod
     def create_module(spec): return None
     @staticmethod
-    def exec_module(m):
-        exec(compile(t["modules"].pop(m.__name__),"memory:"+m.__name__,"exec",dont_inherit=True),m.__dict__)
-del b,p
-sys.meta_path.insert(0,F)
+    def exec_module(module):
+        name = module.__name__
+        exec(compile(modules.pop(name), "memory:" + name, "exec", dont_inherit=True), module.__dict__)
+
+sys.meta_path.insert(0, Finder)
 import kdebug
-kdebug.SOURCE_HASH=t["hash"]
-sys.argv=["kdebug-agent"]+sys.argv[3:]
+
+kdebug.SOURCE_HASH = source_hash
+sys.argv = ["kdebug-agent"] + sys.argv[3:]
 from kdebug.agent.__main__ import main
+
 os._exit(main())
 """
-"""Python >= 3.9, standard library only. A module's text is dropped once it is compiled."""
+"""A module's text is dropped once it is compiled."""
 
 
 def archive() -> bytes:
-    """The agent's sources as the loader takes them; the same bytes for the same sources."""
+    """What the loader takes; the same bytes for the same sources."""
     sources = agent_sources()
     modules = {_module_name(path): source.decode() for path, source in sorted(sources.items())}
     packages = sorted(_module_name(path) for path in sources if path.endswith("__init__.py"))
-    text = json.dumps({"hash": hash_sources(sources), "modules": modules, "packages": packages})
-    return zlib.compress(text.encode(), 9)
+    # JSON of strings is a Python literal, too.
+    program = (
+        "import os, sys\nfrom importlib.machinery import ModuleSpec\n"
+        f"source_hash = {hash_sources(sources)!r}\npackages = {packages!r}\n"
+        f"modules = {json.dumps(modules)}\n"
+    )
+    return zlib.compress((program + _IMPORTER).encode(), 6)
 
 
 def _module_name(path: str) -> str:
@@ -71,15 +80,21 @@ def delivered_agent_command(payload: bytes, *arguments: str, python: str = "pyth
     return [python, "-I", "-c", LOADER, str(len(payload)), digest, "serve", *arguments]
 
 
-def hold_command(*arguments: str, python: str = "python3") -> list[str]:
-    """argv that keeps a container of any python image alive: `hold` itself, readable in the pod's spec.
+HOLD_VARIABLE = "KDEBUG_HOLD"
+"""Holds the program of a toolbox' first process: readable in the pod's spec, and not in process lists."""
+_RUN_HOLD = f"import os;exec(os.environ['{HOLD_VARIABLE}'])"
 
-    Its two modules are joined to one text; whoever reviews the pod sees what runs.
-    """
+
+def hold_command(*arguments: str, python: str = "python3") -> list[str]:
+    """argv that keeps a container of any python image alive, with `hold_program` in `HOLD_VARIABLE`."""
+    return [python, "-I", "-S", "-c", _RUN_HOLD, *arguments]
+
+
+def hold_program() -> str:
+    """`hold` as one text: whoever reviews the pod sees what runs."""
     sources = agent_sources()
     harden, hold = (sources[f"agent/{name}.py"].decode() for name in ("harden", "hold"))
-    joined = harden + hold.replace("from kdebug.agent.harden import harden\n", "") + _HOLD_MAIN
-    return [python, "-I", "-S", "-c", joined, *arguments]
+    return harden + hold.replace("from kdebug.agent.harden import harden\n", "") + _HOLD_MAIN
 
 
 _HOLD_MAIN = """

@@ -79,7 +79,7 @@ def _file_verb(
                 expression, common, lambda target: work(target, expression.path, common, **options)
             )
 
-        decorated: Any = common_options(formats)(callback)
+        decorated: Any = common_options(formats, short_selector=False)(callback)
         for parameter in reversed(parameters):
             decorated = parameter(decorated)
         decorated = click.argument("location", metavar="TARGET:/PATH")(decorated)

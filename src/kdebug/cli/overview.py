@@ -167,7 +167,7 @@ async def demo_document(target: Target) -> Document:
     lines += [
         "",
         "The practice target ended with this command. Every verb starts its own:",
-        "  kdebug top demo: -n 3      which worker grows?",
+        "  kdebug top demo: --iterations 3      which worker grows?",
         "  kdebug fds demo:           which file is deleted and still open?",
         "  kdebug net demo:           who sits in CLOSE-WAIT?",
         "  kdebug ls -l demo:/etc/app",

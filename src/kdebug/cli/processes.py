@@ -10,12 +10,11 @@ from typing import Any
 
 import click
 
-from kdebug.cli.console import Document, emit, write_bytes
+from kdebug.cli.console import Document, emit, note, write_bytes
 from kdebug.cli.mask import looks_secret
 from kdebug.cli.table import duration, exact, exact_list, rfc3339, size, table
-from kdebug.cli.verb import Common, common_options, document_verb, with_target
+from kdebug.cli.verb import Common, common_options, document_verb, one_target, with_target
 from kdebug.errors import UsageError
-from kdebug.expression import parse
 from kdebug.protocol.processes import FdInfo, LimitInfo, MapInfo, Process, ProcessDetail, ProcessPage
 from kdebug.sanitise import one_line
 from kdebug.target import Target
@@ -96,10 +95,10 @@ def tree_lines(processes: Iterable[Process]) -> list[str]:
 
 async def ps(target: Target, sort: str, tree: bool) -> Document:
     page = await target.processes()
-    return process_table(page, sort, tree)
+    return process_table(page, sort, tree, target.info.agent_container)
 
 
-def process_table(page: ProcessPage, sort: str, tree: bool) -> Document:
+def process_table(page: ProcessPage, sort: str, tree: bool, own: str | None) -> Document:
     ordered = sorted(page.items, key=SORTS[sort])
     data = {
         "processes": [process_document(process) for process in ordered],
@@ -110,15 +109,16 @@ def process_table(page: ProcessPage, sort: str, tree: bool) -> Document:
         data,
         lambda wide: tree_lines(ordered) if tree else process_lines(ordered, wide),
         names=lambda: (str(process.pid) for process in ordered),
-        notes=_hidden_facts(ordered),
+        notes=_hidden_facts(ordered, own),
     )
 
 
-def _hidden_facts(processes: list[Process]) -> list[str]:
-    hidden = sum(1 for process in processes if process.reasons)
-    if not hidden:
+def _hidden_facts(processes: list[Process], own: str | None) -> list[str]:
+    """A word about what is null. kdebug's own processes hide themselves, which nobody asked about."""
+    reasons = [p.reasons for p in processes if p.reasons and (own is None or p.container != own)]
+    if not reasons:
         return []
-    reason = next(iter(next(p.reasons for p in processes if p.reasons).values()))
+    hidden, reason = len(reasons), next(iter(reasons[0].values()))
     return [f"{hidden} of {len(processes)} processes hide some facts ({reason}); -o json has each reason"]
 
 
@@ -267,15 +267,15 @@ async def maps(target: Target, pid: int | None) -> Document:
 
 
 @click.command("top", help="Watch the processes that use most. CPU% is measured between two looks.")
-@click.argument("target")
+@click.argument("target", nargs=-1, metavar="TARGET")
 @click.option(
     "-d", "--delay", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS"
 )
-@click.option("-n", "--iterations", type=click.IntRange(min=1), help="stop after this many looks")
+@click.option("--iterations", type=click.IntRange(min=1), help="stop after this many looks")
 @click.option("--rows", type=click.IntRange(min=1), default=20, show_default=True)
 @common_options(("table", "json"))
-def top(target: str, delay: float, iterations: int | None, rows: int, common: Common) -> int:
-    expression = parse(target)
+def top(target: tuple[str, ...], delay: float, iterations: int | None, rows: int, common: Common) -> int:
+    expression = one_target(target, common)
     if expression.path:
         raise UsageError("top takes no path")
     if iterations is None:
@@ -284,13 +284,27 @@ def top(target: str, delay: float, iterations: int | None, rows: int, common: Co
     async def work(opened: Target) -> int:
         before = await opened.processes(fds=False)
         for _ in range(iterations):
-            await asyncio.sleep(max(delay, 0.0))
+            await asyncio.sleep(_pause(delay, before))
             after = await opened.processes(fds=False)
             _show_top(before, after, rows, common.output)
             before = after
         return 0
 
     return with_target(expression, common, work)
+
+
+def _pause(delay: float, before: ProcessPage) -> float:
+    """What the user asked for, or more where the agent would use over its share of a small pod's CPU."""
+    if before.next_after_seconds <= max(delay, SHORTEST_SECONDS):
+        return delay
+    note(
+        f"looking every {before.next_after_seconds:.1f} s, so that looking uses at most 2% of the pod's CPU"
+    )
+    return before.next_after_seconds
+
+
+SHORTEST_SECONDS = 1.0
+"""The agent's advice for targets that can afford any pace."""
 
 
 def cpu_percent(before: ProcessPage, after: ProcessPage) -> dict[int, float]:

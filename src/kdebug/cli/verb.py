@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
 
+from kdebug import settings
 from kdebug.cli import console
 from kdebug.errors import DeadlinePassed, UsageError
-from kdebug.expression import TargetExpression, parse
-from kdebug.open import OpenOptions, open_target
+from kdebug.expression import EXAMPLES, OWNERS, TargetExpression, parse
+from kdebug.open import OpenOptions, PodOptions, open_target
 from kdebug.target import Target
 
 T = TypeVar("T")
@@ -28,35 +29,97 @@ class Common:
     output: str
     timeout: float
     read_only: bool
+    verbose: bool = False
+    pod: PodOptions = field(default_factory=PodOptions)
 
     def open_options(self) -> OpenOptions:
-        return OpenOptions(self.read_only, self.timeout, console.note)
+        step = console.note if self.verbose else lambda line: None
+        return OpenOptions(self.read_only, self.timeout, console.note, step, self.pod)
 
 
 Verb = Callable[..., Coroutine[Any, Any, int]]
 
 
-def common_options(formats: tuple[str, ...] = ("table", "wide", "json", "yaml")) -> Callable[[Any], Any]:
-    """-o, --timeout and --read-only, gathered into one `common` argument."""
+def cluster_options(short_selector: bool = True) -> list[Callable[[Any], Any]]:
+    """Which cluster, pod and container: as kubectl names them."""
+    selector = ("-l", "--selector") if short_selector else ("--selector",)
+    return [
+        click.option("-n", "--namespace", default="", help="namespace (default: the context's)"),
+        click.option("--context", default="", help="context of the kubeconfig"),
+        click.option("--kubeconfig", default="", metavar="FILE", help="kubeconfig to use"),
+        click.option("-c", "--container", default="", help="container of the pod"),
+        click.option(*selector, "selector", default="", help="choose a pod by labels"),
+    ]
+
+
+def toolbox_options() -> list[Callable[[Any], Any]]:
+    """How the toolbox is made, where one is needed. The defaults come from the user's configuration."""
+    return [
+        click.option("--image", default=None, help="toolbox image (default: a python slim image)"),
+        click.option(
+            "--profile",
+            default=None,
+            metavar="auto|match|ptrace|netadmin|sysadmin|FILE",
+            help="access rung",
+        ),
+        click.option("--reason", default=None, help="why; kept in the toolbox' environment"),
+        click.option(
+            "--ttl", type=_SECONDS, default=None, metavar="SECONDS", help="toolbox' life when unused"
+        ),
+        click.option("--max-ttl", type=_SECONDS, default=None, metavar="SECONDS", help="its life at most"),
+        click.option(
+            "--idle", type=_SECONDS, default=None, metavar="SECONDS", help="ends after so long unused"
+        ),
+        click.option("--wait", is_flag=True, help="wait until the container starts"),
+    ]
+
+
+_SECONDS = click.FloatRange(min=0, min_open=True)
+_CLUSTER = ("namespace", "context", "kubeconfig", "container", "selector")
+_TOOLBOX = ("image", "profile", "reason", "ttl", "max_ttl", "idle")
+
+
+def pod_options(arguments: dict[str, Any]) -> PodOptions:
+    """Take the options above out of a verb's arguments; what was not given comes from the settings."""
+    given = {name: arguments.pop(name, "") for name in _CLUSTER}
+    configured = settings.load()
+    built_in = PodOptions()
+    for name in _TOOLBOX:
+        value = arguments.pop(name, None)
+        given[name] = configured.get(name, getattr(built_in, name)) if value is None else value
+    return PodOptions(**given, wait=arguments.pop("wait", False))
+
+
+def common_options(
+    formats: tuple[str, ...] = ("table", "wide", "json", "yaml"), short_selector: bool = True
+) -> Callable[[Any], Any]:
+    """-o, --timeout, --read-only and those of clusters, gathered into one `common` argument."""
+    options = [
+        click.option("-o", "--output", type=click.Choice(formats), default="table", show_default=True),
+        click.option(
+            "--timeout", type=_SECONDS, default=None, metavar="SECONDS",
+            help=f"give up waiting for an answer after this long (default {DEFAULT_TIMEOUT:g})",
+        ),
+        click.option("--read-only", is_flag=True, help="the agent refuses to change anything"),
+        click.option("-v", "--verbose", is_flag=True, help="show each step and each refused rung"),
+        *cluster_options(short_selector),
+        *toolbox_options(),
+    ]  # fmt: skip
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @click.option("-o", "--output", type=click.Choice(formats), default="table", show_default=True)
-        @click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            default=DEFAULT_TIMEOUT,
-            show_default=True,
-            metavar="SECONDS",
-            help="give up waiting for an answer after this long",
-        )
-        @click.option(
-            "--read-only", is_flag=True, help="let the agent refuse whatever would change anything"
-        )
         @functools.wraps(function)
-        def wrapper(output: str, timeout: float, read_only: bool, **arguments: Any) -> Any:
-            return function(common=Common(output, timeout, read_only), **arguments)
+        def wrapper(
+            output: str, timeout: float | None, read_only: bool, verbose: bool, **arguments: Any
+        ) -> Any:
+            pod, configured = pod_options(arguments), settings.load()
+            seconds = configured.get("timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
+            only_read = read_only or configured.get("read_only", False)
+            return function(common=Common(output, seconds, only_read, verbose, pod), **arguments)
 
-        return wrapper
+        decorated: Any = wrapper
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]
 
     return decorate
 
@@ -83,6 +146,17 @@ async def within(seconds: float, what: str, work: Awaitable[T]) -> T:
         ) from None
 
 
+def one_target(words: tuple[str, ...], common: Common) -> TargetExpression:
+    """`TARGET`, `pod NAME`, or nothing where -l chooses. Raises `UsageError`."""
+    if not words and common.pod.selector:
+        return TargetExpression("pod", "")
+    if len(words) == 2 and words[0] in OWNERS:
+        return parse("/".join(words))
+    if len(words) != 1:
+        raise UsageError("one target is wanted", next_step=EXAMPLES)
+    return parse(words[0])
+
+
 def document_verb(
     name: str,
     build: Callable[..., Awaitable[console.Document]],
@@ -92,8 +166,8 @@ def document_verb(
 ) -> click.Command:
     """A verb that asks one target once and prints one document."""
 
-    def callback(target: str, common: Common, **arguments: Any) -> int:
-        expression = parse(target)
+    def callback(target: tuple[str, ...], common: Common, **arguments: Any) -> int:
+        expression = one_target(target, common)
         if expression.path:
             raise UsageError(
                 f"{name} takes no path",
@@ -109,7 +183,7 @@ def document_verb(
     decorated: Any = common_options(formats)(callback)
     for parameter in reversed(parameters):
         decorated = parameter(decorated)
-    decorated = click.argument("target")(decorated)
+    decorated = click.argument("target", nargs=-1, metavar="TARGET")(decorated)
     return click.command(name, help=help_text, context_settings={"help_option_names": ["-h", "--help"]})(
         decorated
     )

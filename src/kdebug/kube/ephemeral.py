@@ -35,6 +35,7 @@ class ToolboxSpec:
 
     image: str
     command: tuple[str, ...]
+    environment: dict[str, str]
     version: str
     reason: str = ""
     pull_policy: str = "IfNotPresent"
@@ -46,7 +47,8 @@ def new_name() -> str:
 
 def container(name: str, spec: ToolboxSpec, rung: Rung, target: str) -> Object:
     """No envFrom, no volumes, no ports, no terminal: nothing that a policy could be walked around with."""
-    environment = [{"name": CLIENT, "value": spec.version}, {"name": PROFILE, "value": rung.name}]
+    environment = [{"name": name, "value": value} for name, value in spec.environment.items()]
+    environment += [{"name": CLIENT, "value": spec.version}, {"name": PROFILE, "value": rung.name}]
     if spec.reason:
         environment.append({"name": REASON, "value": spec.reason})
     return {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from kdebug.errors import KdebugError, NotFound, UsageError
+from kdebug.errors import KdebugError, NotFound
 from kdebug.expression import TargetExpression
 from kdebug.kube.api import Api, ServerRefusal
 
@@ -193,14 +193,3 @@ def container_status(pod: Object, name: str) -> Object:
 def container_id(pod: Object, name: str) -> str:
     """The runtime's id without its scheme (containerd://ID); "" while it has none."""
     return str(container_status(pod, name).get("containerID") or "").rpartition("://")[2]
-
-
-def require_one_word(words: tuple[str, ...]) -> str:
-    """`pod NAME` and `NAME` as one expression. Raises `UsageError`."""
-    if len(words) == 2 and ":" not in words[0] and "/" not in words[0]:
-        return f"{words[0]}/{words[1]}"
-    if len(words) != 1:
-        raise UsageError(
-            "one target is wanted", next_step="TARGET is POD, deploy/NAME, local:PID, bundle:FILE or demo:"
-        )
-    return words[0]

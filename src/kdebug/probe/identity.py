@@ -89,8 +89,16 @@ def target_info(proc: str, found: FoundTarget, read_only: bool) -> TargetInfo:
         clock_ticks=os.sysconf("SC_CLK_TCK"),
         page_size=os.sysconf("SC_PAGE_SIZE"),
         read_only=read_only,
+        agent_container=_own_container(proc),
         reasons=reasons,
     )
+
+
+def _own_container(proc: str) -> Optional[str]:
+    try:
+        return parse_container_id(read_small(f"{proc}/self/cgroup").decode("utf-8", "surrogateescape"))
+    except OSError:
+        return None
 
 
 def _same_namespace(proc: str, pid: int, kind: str, reasons: dict[str, str]) -> Optional[bool]:

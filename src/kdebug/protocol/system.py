@@ -111,6 +111,8 @@ class TargetInfo:
     clock_ticks: int
     page_size: int
     read_only: bool
+    agent_container: Optional[str] = None
+    """The container that the agent itself runs in; its processes are kdebug's own."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 

@@ -36,6 +36,8 @@ class Target:
         self.info = info
         self.label = label
         """How the user named it."""
+        self.account: tuple[str, ...] = ()
+        """What was done to be here and what remains, for the note at leaving; empty where nothing does."""
 
     @classmethod
     async def open(cls, backend: Backend, request: ask.OpenTarget, label: str) -> Target:

@@ -1,0 +1,146 @@
+"""From a target expression and options to an open target in a pod: what `open` calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Callable, Protocol
+
+from kdebug import __version__
+from kdebug.channel.delivery import HOLD_VARIABLE, hold_command, hold_program
+from kdebug.errors import UsageError
+from kdebug.expression import TargetExpression
+from kdebug.kube import account, headroom, ladder
+from kdebug.kube.api import Api
+from kdebug.kube.attach import AttachOptions, attach
+from kdebug.kube.config import Choice, load_config
+from kdebug.kube.ephemeral import Lifetime, ToolboxSpec
+from kdebug.kube.images import DEFAULT_IMAGE
+from kdebug.kube.pods import Object, Selected, select
+from kdebug.target import Target
+
+CONNECT_SECONDS = 4.0
+"""An address that swallows packets is told within the 5 s that a failure may take."""
+
+
+class PodChoice(Protocol):
+    """The fields of `open.PodOptions` that are read here."""
+
+    @property
+    def kubeconfig(self) -> str: ...
+    @property
+    def context(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def container(self) -> str: ...
+    @property
+    def selector(self) -> str: ...
+    @property
+    def image(self) -> str: ...
+    @property
+    def profile(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def ttl(self) -> float: ...
+    @property
+    def max_ttl(self) -> float: ...
+    @property
+    def idle(self) -> float: ...
+    @property
+    def wait(self) -> bool: ...
+
+
+class Opening(Protocol):
+    """The fields of `open.OpenOptions` that are read here."""
+
+    @property
+    def read_only(self) -> bool: ...
+    @property
+    def request_seconds(self) -> float: ...
+    @property
+    def note(self) -> Callable[[str], None]: ...
+    @property
+    def step(self) -> Callable[[str], None]: ...
+
+
+async def open_api(pod: PodChoice, seconds: float, stack: contextlib.AsyncExitStack) -> Api:
+    """The API server that the options name; closed with `stack`."""
+    config = await load_config(Choice(pod.kubeconfig, pod.context, pod.namespace))
+    api = Api(config, seconds=seconds)
+    stack.push_async_callback(api.close)
+    return api
+
+
+def profile(text: str) -> tuple[str, Object | None]:
+    """A rung's name, or the contents of a YAML file. Raises `UsageError`."""
+    if text in ladder.PROFILES:
+        return text, None
+    if not os.path.exists(text):
+        raise UsageError(
+            f"there is no profile {text}",
+            next_step=f"use {', '.join(ladder.PROFILES)}, or the path of a YAML file",
+        )
+    import yaml
+
+    try:
+        with open(text, encoding="utf-8") as file:
+            custom: Any = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"the profile {text} cannot be read", why=" ".join(str(error).split())) from error
+    if not isinstance(custom, dict):
+        raise UsageError(
+            f"the profile {text} is not a mapping", next_step="write a securityContext in YAML"
+        )
+    return "custom", custom
+
+
+def toolbox_spec(pod: PodChoice) -> ToolboxSpec:
+    """What every toolbox of this run is made of."""
+    lifetime = Lifetime(pod.ttl, pod.max_ttl, pod.idle)
+    arguments = ("--ttl", lifetime.ttl, "--max-ttl", lifetime.max_ttl, "--idle", lifetime.idle)
+    command = hold_command(*(f"{word:g}" if isinstance(word, float) else word for word in arguments))
+    return ToolboxSpec(
+        pod.image or DEFAULT_IMAGE, tuple(command), {HOLD_VARIABLE: hold_program()}, __version__, pod.reason
+    )
+
+
+async def choose(
+    api: Api, expression: TargetExpression, pod: PodChoice, note: Callable[[str], None]
+) -> Selected:
+    """The pod and container that are meant, with a word about what was chosen."""
+    selected = await select(api, expression, pod.container, pod.selector)
+    for line in selected.notes:
+        note(line)
+    return selected
+
+
+async def open_pod(
+    expression: TargetExpression, pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack
+) -> Target:
+    """Attach, and say what was created, changed or refused on the way."""
+    name, custom = profile(pod.profile)
+    api = await open_api(pod, options.request_seconds, stack)
+    selected = await choose(api, expression, pod, options.note)
+    for line in await headroom.warnings(api, selected):
+        options.note(line)
+    attached = await attach(
+        api,
+        selected,
+        AttachOptions(
+            spec=toolbox_spec(pod),
+            profile=name,
+            custom=custom,
+            read_only=options.read_only,
+            seconds=options.request_seconds,
+            wait=pod.wait,
+            step=options.step,
+        ),
+    )
+    stack.push_async_callback(attached.backend.close)
+    for line in account.attached_lines(attached):
+        options.note(line)
+    target = Target(attached.backend, attached.info, str(expression))
+    target.account = tuple(account.leaving_lines(attached, pod.idle, pod.ttl, pod.max_ttl))
+    return target
