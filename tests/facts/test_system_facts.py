@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -247,3 +247,20 @@ def test_below_a_network_file_system_no_size_is_asked(tmp_path: Path) -> None:
     asked = []
     list(iter_mounts(7, proc=str(tmp_path), statvfs=lambda path, _: asked.append(path) or os.statvfs("/")))
     assert asked == ["/database"]
+
+
+@pytest.mark.parametrize(
+    ("parser", "text"),
+    [
+        (cgroup_parse.number, b"9" * 40), (cgroup_parse.keyed, b"oom_kill " + b"9" * 40),
+        (cgroup_parse.cpu_max, b"9" * 400 + b" 1"),
+        (cgroup_parse.pressure, b"some avg10=1e999 avg60=0 avg300=0 total=0"),
+        (cgroup_parse.pressure, b"some avg10=nan avg60=0 avg300=0 total=0"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_kernel_writes_are_not_understood(
+    parser: Callable[[bytes], object], text: bytes
+) -> None:
+    """A target that mounts its own file there must not make an answer that ends the session."""
+    with pytest.raises(ValueError):
+        parser(text)

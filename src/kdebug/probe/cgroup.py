@@ -100,8 +100,9 @@ def _cpu_v2(facts: _Facts, place: Place) -> None:
 
 def _cpu_v1(facts: _Facts, place: Place) -> None:
     def cores(quota: bytes) -> Optional[float]:
-        period = int(place.file("cpu.cfs_period_us"))
-        return None if int(quota) < 0 else int(quota) / period
+        period = parse.integer(place.file("cpu.cfs_period_us").strip())
+        allowed = parse.integer(quota.strip())
+        return None if allowed < 0 else allowed / period
 
     facts.add("cpu_limit_cores", place, "cpu.cfs_quota_us", cores)
     facts.add("cpu_periods", place, "cpu.stat", lambda text: parse.keyed(text)["nr_periods"])
@@ -112,7 +113,7 @@ def _cpu_v1(facts: _Facts, place: Place) -> None:
 
 
 def _cpuacct_v1(facts: _Facts, place: Place) -> None:
-    facts.add("cpu_usage_seconds", place, "cpuacct.usage", lambda text: int(text) / 1e9)
+    facts.add("cpu_usage_seconds", place, "cpuacct.usage", lambda text: parse.integer(text.strip()) / 1e9)
 
 
 def _pids(facts: _Facts, place: Place) -> None:

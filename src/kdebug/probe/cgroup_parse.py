@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import math
+from typing import Optional, Union
 
 from kdebug.protocol.system import Pressure
 
@@ -10,12 +11,27 @@ NO_LIMIT_V1 = 2**62
 """v1 writes PAGE_COUNTER_MAX rounded to a page, about 2**63, where there is no limit."""
 
 
+def integer(word: Union[bytes, str]) -> int:
+    """`ValueError` over 64 bits: a target may mount files of its own over those of the kernel."""
+    if len(word) > 20:
+        raise ValueError(f"{len(word)} digits")
+    return int(word)
+
+
+def real(word: str) -> float:
+    """`ValueError` for what JSON has no number for."""
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(word)
+    return value
+
+
 def number(text: bytes) -> Optional[int]:
     """One integer; None for "max" and for v1's way to say no limit."""
     word = text.strip()
     if word == b"max" or not word:
         return None
-    value = int(word)
+    value = integer(word)
     return None if value >= NO_LIMIT_V1 or value < 0 else value
 
 
@@ -25,14 +41,14 @@ def keyed(text: bytes) -> dict[str, int]:
     for line in text.splitlines():
         name, _, value = line.decode("ascii", "replace").partition(" ")
         if value.strip().isdigit():
-            found[name] = int(value)
+            found[name] = integer(value.strip())
     return found
 
 
 def cpu_max(text: bytes) -> Optional[float]:
     """v2 cpu.max, "quota period" in microseconds, as cores."""
     quota, _, period = text.strip().partition(b" ")
-    return None if quota == b"max" else int(quota) / int(period or b"100000")
+    return None if quota == b"max" else integer(quota) / integer(period or b"100000")
 
 
 def pressure(text: bytes) -> dict[str, Pressure]:
@@ -42,10 +58,10 @@ def pressure(text: bytes) -> dict[str, Pressure]:
         kind, *fields = line.split()
         values = dict(field.split("=") for field in fields)
         found[kind] = Pressure(
-            float(values["avg10"]),
-            float(values["avg60"]),
-            float(values["avg300"]),
-            int(values["total"]) / 1e6,
+            real(values["avg10"]),
+            real(values["avg60"]),
+            real(values["avg300"]),
+            integer(values["total"]) / 1e6,
         )
     return found
 
