@@ -11,11 +11,13 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from kdebug.errors import Failed, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
+from kdebug.target.cluster import Cluster
 
 AGENT_VARIABLE = "KDEBUG_LOCAL_AGENT"
 """How `local:` and `demo:` reach the probes: thread (default), process (an agent over pipes), or
@@ -68,6 +70,24 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
         stack.push_async_callback(backend.close)
         request = OpenTarget(pid=pid, read_only=options.read_only)
         yield await Target.open(backend, request, str(expression))
+
+
+@contextlib.asynccontextmanager
+async def open_cluster(options: OpenOptions) -> AsyncIterator[Cluster]:
+    """The API server that the options name. Raises as `open_target`."""
+    async with contextlib.AsyncExitStack() as stack:
+        from kdebug.kube import cluster
+
+        yield await cluster.open_cluster(options.pod, options.request_seconds, options.note, stack)
+
+
+def role_objects(
+    namespace: str, name: str, subject: dict[str, str], *, useful: bool
+) -> list[dict[str, Any]]:
+    """The Role and RoleBinding that kdebug needs, as plain objects."""
+    from kdebug.kube import rights
+
+    return rights.role(namespace, name, subject, useful)
 
 
 def _target_pid(

@@ -31,6 +31,13 @@ VERBS = {
     "cat": ("files", "write a file of the target to stdout, byte for byte"),
     "mounts": ("system", "list the target's mounts"),
     "net": ("network", "list sockets with their owners, interfaces, routes, resolver"),
+    "logs": ("cluster", "show the logs of every container of a pod"),
+    "events": ("cluster", "list a pod's events"),
+    "describe": ("cluster", "what Kubernetes knows of a pod, what changed lately first"),
+    "access": ("cluster", "show the access ladder for a target, and prove what can be read"),
+    "sessions": ("cluster", "list the toolboxes that remain in pods, or end one"),
+    "rbac": ("cluster", "print the Role that kdebug needs"),
+    "toolbox": ("cluster", "show how to build and load the toolbox image"),
     "doctor": ("system", "check what works here and what would fix the rest"),
     "demo": ("overview", "start a practice target and look into it"),
     "completion": ("shell_completion", "print the completion script of a shell"),
@@ -74,8 +81,9 @@ class LazyGroup(click.Group):
 
 HELP = """Look inside a running workload that has no shell.
 
-TARGET is local:PID (any process on this machine) or demo: (a practice target). File verbs take
-TARGET:/absolute/path. stdout is data, in the format that -o names; everything else is on stderr.
+TARGET is POD, deploy/NAME (also sts, ds, rs, job, svc), local:PID (any process on this machine) or
+demo: (a practice target). File verbs take TARGET:/absolute/path. stdout is data, in the format that -o
+names; everything else is on stderr.
 
 Exit codes: 0 done, 1 failed or partial, 2 usage, 3 access denied, 4 not found, 5 deadline passed,
 6 connection lost.

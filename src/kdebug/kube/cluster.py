@@ -1,0 +1,127 @@
+"""`Cluster` over one API server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Optional
+from urllib.parse import quote
+
+from kdebug.errors import AccessDenied, KdebugError, NotFound
+from kdebug.expression import TargetExpression
+from kdebug.kube import ephemeral, ladder, logs, rights, sessions, story
+from kdebug.kube.api import Api, ServerRefusal
+from kdebug.kube.entry import PodChoice, choose, open_api, profile, toolbox_spec
+from kdebug.kube.pods import Selected, containers
+from kdebug.target.cluster import EventInfo, LogLine, LogQuery, Permission, PlanStep, PodRef, Session, Story
+
+
+class KubeCluster:
+    """What `open.open_cluster` hands out."""
+
+    def __init__(self, api: Api, options: PodChoice, note: Callable[[str], None]) -> None:
+        self.api = api
+        self._options = options
+        self._note = note
+
+    @property
+    def namespace(self) -> str:
+        return self.api.config.namespace
+
+    async def choose(self, expression: TargetExpression) -> PodRef:
+        selected = await choose(self.api, expression, self._options, self._note)
+        names = [str(container["name"]) for container in containers(selected.pod)]
+        names += [
+            str(container["name"]) for container in selected.pod["spec"].get("ephemeralContainers") or []
+        ]
+        return PodRef(
+            selected.namespace,
+            selected.name,
+            selected.container,
+            tuple(names),
+            selected.notes,
+            selected.pod,
+        )
+
+    def logs(self, pod: PodRef, containers: tuple[str, ...], query: LogQuery) -> AsyncIterator[LogLine]:
+        return logs.merged(self.api, pod, containers, query)
+
+    async def events(self, pod: PodRef) -> list[EventInfo]:
+        path = f"/api/v1/namespaces/{quote(pod.namespace)}/events"
+        selector = f"involvedObject.name={pod.name},involvedObject.kind=Pod"
+        listed = await self.api.get(
+            f"the events of {pod.name} cannot be listed", path, [("fieldSelector", selector)]
+        )
+        return sorted(map(story.event_info, listed.get("items", [])), key=lambda event: event.at)
+
+    async def story(self, pod: PodRef) -> Story:
+        missing: dict[str, str] = {}
+        events = await self._or_missing("events", missing, self.events(pod)) or []
+        node, node_name = None, pod.pod["spec"].get("nodeName")
+        if node_name:
+            read = self.api.get("the node cannot be read", f"/api/v1/nodes/{quote(node_name)}")
+            node = await self._or_missing("node", missing, read)
+        owner = await self._owner(pod, missing)
+        facts = story.pod_facts(pod.pod, node, owner)
+        return Story(facts, tuple(story.changes(facts, events)), tuple(events), missing)
+
+    async def _or_missing(self, what: str, missing: dict[str, str], reading: Any) -> Any:
+        """A fact that may be forbidden: its absence is told, not fatal."""
+        try:
+            return await reading
+        except (AccessDenied, NotFound) as error:
+            missing[what] = error.why or error.what
+            return None
+
+    async def _owner(self, pod: PodRef, missing: dict[str, str]) -> Optional[Any]:
+        """The ReplicaSet or other owner: when it was made is when this revision was rolled out."""
+        for reference in pod.pod["metadata"].get("ownerReferences") or []:
+            group = str(reference.get("apiVersion", ""))
+            plural = str(reference.get("kind", "")).lower() + "s"
+            if group in ("apps/v1", "batch/v1"):
+                path = (
+                    f"/apis/{group}/namespaces/{quote(pod.namespace)}/{plural}/{quote(reference['name'])}"
+                )
+                return await self._or_missing(
+                    "owner", missing, self.api.get("the owner cannot be read", path)
+                )
+        return None
+
+    async def sessions(self, every_namespace: bool) -> list[Session]:
+        return await sessions.list_sessions(self.api, "" if every_namespace else self.namespace)
+
+    async def ask(self, session: Session) -> Session:
+        return await sessions.ask(self.api, session)
+
+    async def stop(self, session: Session) -> None:
+        await sessions.stop(self.api, session)
+
+    async def plan(self, pod: PodRef) -> list[PlanStep]:
+        name, custom = profile(self._options.profile)
+        selected = Selected(pod.pod, pod.container)
+        rungs = ladder.plan(pod.pod, pod.container, name, custom)
+        return [await self._dry_run(selected, rung) for rung in rungs]
+
+    async def _dry_run(self, selected: Selected, rung: ladder.Rung) -> PlanStep:
+        made = ephemeral.container(
+            ephemeral.new_name(), toolbox_spec(self._options), rung, selected.container
+        )
+        verdict, told = "accepted", ""
+        try:
+            await ephemeral.add(self.api, selected, made, dry_run=True)
+        except ServerRefusal as refused:
+            # Some webhooks answer a dry run with 400: that says nothing about the real request.
+            verdict, told = "unknown" if refused.code == 400 else "refused", refused.message
+        except KdebugError as error:
+            verdict, told = "refused", str(error)
+        return PlanStep(rung.name, rung.rights, rung.why, verdict, told)
+
+    async def permissions(self, namespace: str) -> list[Permission]:
+        return await rights.review(self.api, namespace)
+
+
+async def open_cluster(
+    options: PodChoice, seconds: float, note: Callable[[str], None], stack: contextlib.AsyncExitStack
+) -> KubeCluster:
+    """The API server that the options name; closed with `stack`."""
+    return KubeCluster(await open_api(options, seconds, stack), options, note)
