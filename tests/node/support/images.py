@@ -43,7 +43,13 @@ app:x:1000:2000:app:/home/app:/sbin/nologin
 """
 GROUP = "root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\napp:x:2000:\n"
 
-SKIPPED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/lib/x86_64-linux-gnu/gconv")
+SKIPPED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "usr/lib/x86_64-linux-gnu/gconv",
+)
 """What a slim image leaves out of a Debian package as well."""
 
 
@@ -64,7 +70,9 @@ class Layer:
         self._bytes = io.BytesIO()
         self._tar = tarfile.open(fileobj=self._bytes, mode="w", format=tarfile.GNU_FORMAT)
 
-    def _add(self, name: str, kind: bytes, mode: int, owner: int, content: bytes = b"", link: str = "") -> Layer:
+    def _add(
+        self, name: str, kind: bytes, mode: int, owner: int, content: bytes = b"", link: str = ""
+    ) -> Layer:
         entry = tarfile.TarInfo(name)
         entry.type, entry.mode, entry.linkname, entry.size = kind, mode, link, len(content)
         entry.uid = entry.gid = owner
@@ -154,7 +162,9 @@ def _busybox(layer: Layer) -> Layer:
 
 
 def _tool_images() -> Iterable[Image]:
-    yield Image(PAUSE, (Layer().file("pause", compiled("pause"), 0o755).done(),), "65535:65535", ("/pause",))
+    yield Image(
+        PAUSE, (Layer().file("pause", compiled("pause"), 0o755).done(),), "65535:65535", ("/pause",)
+    )
     shell = _busybox(Layer().folder("bin").folder("etc")).done()
     yield Image(BUSYBOX, (shell,), "", (), ("sh",))
     python = Layer().tree(packages.unpacked("python", packages.PYTHON))
@@ -197,7 +207,9 @@ def _write_archive(images: Iterable[Image], path: Path) -> None:
 
         for image in images:
             config = _config(image)
-            layers = [put(f"{hashlib.sha256(layer).hexdigest()}/layer.tar", layer) for layer in image.layers]
+            layers = [
+                put(f"{hashlib.sha256(layer).hexdigest()}/layer.tar", layer) for layer in image.layers
+            ]
             name = put(f"{hashlib.sha256(config).hexdigest()}.json", config)
             manifest.append({"Config": name, "RepoTags": [image.name], "Layers": layers})
         put("manifest.json", json.dumps(manifest).encode())

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -136,7 +135,9 @@ class Runtime:
         argv = [sys.executable, keeper.__file__, str(self.folder), str(self.packages)]
         with os.fdopen(lock):
             # A session of its own: Ctrl-C in the terminal must not race with the tests' own teardown.
-            self._keeper = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=(lock,), start_new_session=True)
+            self._keeper = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, pass_fds=(lock,), start_new_session=True
+            )
 
     def _await_socket(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -175,7 +176,9 @@ class Runtime:
     def log(self) -> str:
         """The last lines of containerd's log."""
         path = self.folder / "containerd.log"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else "(no log)"
+        return (
+            "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else "(no log)"
+        )
 
     def connect_inside(self) -> socket.socket:
         """A TCP socket that belongs to the node's network namespace."""
@@ -237,11 +240,3 @@ def _overlay_works(folder: Path) -> bool:
     for part in parts.values():
         shutil.rmtree(part, ignore_errors=True)
     return works
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, signal.SIG_DFL)
-    except ProcessLookupError:
-        return False
-    return True
