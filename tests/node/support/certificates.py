@@ -1,4 +1,4 @@
-"""A certificate authority for one test run, so that TLS and client certificates are checked as on a cluster."""
+"""A certificate authority for one test run: TLS and client certificates are checked as on a cluster."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a test may do with any cluster, ours or a real one: through its API and a kubeconfig only.
 
-A test that keeps to `Cluster` runs wherever `KDEBUG_TEST_KUBECONFIG` points; one that needs faults, host PIDs or
-permissions takes the `Node`, which is a `Cluster` with a back door.
+A test that keeps to `Cluster` runs wherever `KDEBUG_TEST_KUBECONFIG` points; one that needs faults,
+host PIDs or permissions takes the `Node`, which is a `Cluster` with a back door.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ class Cluster:
         return self.wait_running(namespace, manifest["metadata"]["name"])
 
     def add_ephemeral(self, namespace: str, name: str, container: Object, dry_run: bool = False) -> Object:
-        path = f"api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers{'?dryRun=All' if dry_run else ''}"
+        query = "?dryRun=All" if dry_run else ""
+        path = f"api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers{query}"
         patch = {"spec": {"ephemeralContainers": [container]}}
         patched: Object = self.request("PATCH", path, patch, STRATEGIC)
         return patched

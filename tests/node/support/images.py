@@ -1,8 +1,9 @@
 """Container images made at test time: there is no registry to pull from, and a target must have no shell.
 
-The targets are one static C program `FROM scratch` under several image users. Beside them stand the pause image
-that every sandbox needs, a stock-like python image (Debian's python3 under the name people would pull) and a
-busybox for what `kubectl debug` would run. All of them go into one archive that `ctr images import` takes.
+The targets are one static C program `FROM scratch` under several image users. Beside them stand the
+pause image that every sandbox needs, a stock-like python image (Debian's python3 under the name people
+would pull) and a busybox for what `kubectl debug` would run. All of them go into one archive that `ctr
+images import` takes.
 """
 
 from __future__ import annotations

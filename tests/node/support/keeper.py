@@ -1,10 +1,10 @@
 """The process that holds the test node: containerd in PID, mount and network namespaces of its own.
 
-Everything the node makes (containers, shims, overlay mounts, network namespaces, the bridge) lives inside those
-namespaces, so the kernel takes all of it away with the namespace's first process. That makes the end certain:
-when the tests end, are interrupted or are killed, the pipe on our stdin closes and we kill that process; when
-we are killed ourselves, its parent-death signal does it. Only cgroup directories and files can be left, and the
-next start sweeps them (`runtime.sweep`).
+Everything the node makes (containers, shims, overlay mounts, network namespaces, the bridge) lives
+inside those namespaces, so the kernel takes all of it away with the namespace's first process. That
+makes the end certain: when the tests end, are interrupted or are killed, the pipe on our stdin closes
+and we kill that process; when we are killed ourselves, its parent-death signal does it. Only cgroup
+directories and files can be left, and the next start sweeps them (`runtime.sweep`).
 
 Runs as a program of its own, from the standard library only: `python keeper.py RUN_FOLDER PACKAGES`.
 """

@@ -1,7 +1,7 @@
 """The test node: a `Cluster` of our own making, with the back doors that tests need.
 
-One per test session: containerd in namespaces of its own, the kubelet and the API facade on an event loop in a
-thread. Whatever is changed here from Python takes effect at once for every client.
+One per test session: containerd in namespaces of its own, the kubelet and the API facade on an event
+loop in a thread. Whatever is changed here from Python takes effect at once for every client.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Node(Cluster):
         return Path(f"/proc/{self.container_pids(namespace, pod, container)[0]}/root")
 
     def rootfs_digest(self, namespace: str, pod: str, container: str) -> str:
-        """Of everything in the container's own root file system, mounts left out: a write anywhere changes it."""
+        """Of everything in the container's own root file system but mounts: a write anywhere changes it."""
         return tree_digest(self.rootfs(namespace, pod, container))
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""Debian packages unpacked into the checkout, so that a test machine gets a runtime without an installation.
+"""Debian packages unpacked into the checkout: a test machine gets a runtime without an installation.
 
-Nothing here runs a maintainer script, needs a package to be configured or touches the machine's own files:
-`apt-get download` (from whatever sources the machine is configured with) and `dpkg -x` are all there is.
+Nothing here runs a maintainer script, needs a package to be configured or touches the machine's own
+files: `apt-get download` (from whatever sources the machine is configured with) and `dpkg -x` are all
+there is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pod Security admission: the checks of *baseline* and *restricted* that containers can break, in its own words.
+"""Pod Security admission: the checks of *baseline* and *restricted* that pods can break, in its own words.
 
 Not here: AppArmor, SELinux, sysctls and Windows host processes, which no pod of these tests sets.
 """

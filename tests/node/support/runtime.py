@@ -1,6 +1,7 @@
 """containerd, started apart from the machine: its own namespaces (see keeper.py), root, state and socket.
 
-What the machine lacks is found out here and worked around (no overlay, no CAP_SYS_RESOURCE), or said plainly.
+What the machine lacks is found out here and worked around (no overlay, no CAP_SYS_RESOURCE), or said
+plainly.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ version = 2
 root = "/run/node/run/root"
 state = "/run/containerd"
 disabled_plugins = [
-  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
 ]
 [grpc]
   address = "/run/containerd/containerd.sock"
@@ -69,7 +71,7 @@ NETWORK = {
         }
     ],
 }
-"""The documentation range; it may be in use on the machine, because the node has a network namespace of its own."""
+"""The documentation range; the machine may use it too: the node has a network namespace of its own."""
 
 
 def has_capability(number: int) -> bool:
@@ -159,7 +161,7 @@ class Runtime:
 
     @property
     def socket(self) -> str:
-        """Through the root of the node's first process: short, and nowhere on the machine's own file system."""
+        """Through the root of the node's first process: short, and not on the machine's own file system."""
         return f"/proc/{self.first_pid}/root/run/containerd/containerd.sock"
 
     def inside(self, path: Path) -> str:
@@ -212,7 +214,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def sweep(runs: Path) -> None:
-    """Remove what a killed keeper left behind: folders and control groups; the kernel has taken the rest."""
+    """Remove what a killed keeper left: folders and control groups; the kernel has taken the rest."""
     for folder in runs.glob("kdn-*"):
         if not folder.is_dir() or (lock := _lock(folder)) is None:
             continue
@@ -223,7 +225,7 @@ def sweep(runs: Path) -> None:
 
 
 def _overlay_works(folder: Path) -> bool:
-    """Tried in a child's own mount namespace: some file systems (overlay itself) cannot carry an overlay."""
+    """Tried in a child's mount namespace: some file systems (overlay itself) cannot carry an overlay."""
     parts = {name: folder / "root" / f"probe-{name}" for name in ("lower", "upper", "work", "merged")}
     for part in parts.values():
         part.mkdir()

@@ -86,7 +86,7 @@ def tight(name: str = "tight") -> Object:
 
 
 def shared(name: str = "shared") -> Object:
-    """Two containers under different users that see each other's processes; PID 1 is the sandbox's pause."""
+    """Two users that see each other's processes; PID 1 is the sandbox's pause."""
     app = container(securityContext={"runAsUser": 1000, "runAsGroup": 2000})
     return pod(name, app, container("sidecar", "root", "--port", "8081"), shareProcessNamespace=True)
 

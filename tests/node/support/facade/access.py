@@ -1,7 +1,8 @@
 """Who asks, and may they: bearer tokens and client certificates, and a permission table that tests change.
 
-The table is not RBAC, it only answers like it: a user may do everything except what was forbidden, or nothing
-except what was permitted. Refusals have the server's wording, which names the user, the verb and the resource.
+The table is not RBAC, it only answers like it: a user may do everything except what was forbidden, or
+nothing except what was permitted. Refusals have the server's wording, which names the user, the verb
+and the resource.
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ class Access:
 def demand(user: User, wanted: Attributes) -> None:
     if user.may(wanted):
         return
-    why = f'User "{user.name}" cannot {wanted.verb} resource "{wanted.resource}" in API group "{wanted.group}" '
+    what = f'resource "{wanted.resource}" in API group "{wanted.group}"'
     where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
-    raise errors.forbidden(wanted.resource.split("/")[0], wanted.name, why + where)
+    raise errors.forbidden(
+        wanted.resource.split("/")[0],
+        wanted.name,
+        f'User "{user.name}" cannot {wanted.verb} {what} {where}',
+    )

@@ -1,4 +1,4 @@
-"""What a pod must be to get in: defaults, validation, Pod Security, and the special rules of ephemeral containers."""
+"""What a pod must be to get in: defaults, validation, Pod Security, the rules of ephemeral containers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Object = dict[str, Any]
 
 LABEL_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LABEL_HELP = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
+    "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
 MIRROR = "kubernetes.io/config.mirror"
@@ -95,7 +95,8 @@ def _escalation_causes(field: str, container: Object) -> list[Cause]:
     context = container.get("securityContext") or {}
     if context.get("allowPrivilegeEscalation") is not False:
         return []
-    shown = f"Invalid value: {json.dumps(context, separators=(',', ':'))}: cannot set `allowPrivilegeEscalation` to "
+    value = json.dumps(context, separators=(",", ":"))
+    shown = f"Invalid value: {value}: cannot set `allowPrivilegeEscalation` to "
     added = (context.get("capabilities") or {}).get("add") or []
     causes = []
     if context.get("privileged"):

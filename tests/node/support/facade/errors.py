@@ -1,6 +1,7 @@
 """Refusals in the API server's own shape: every one is a `Status` object with the server's wording.
 
-Clients show these texts to people and decide by `reason` and `code`, so both are kept as the server has them.
+Clients show these texts to people and decide by `reason` and `code`, so both are kept as the server has
+them.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def internal(message: str) -> ApiError:
 
 
 def invalid(resource: str, name: str, causes: list[tuple[str, str, str]]) -> ApiError:
-    """`causes` are (field, reason, text); the text is what stands after the field, as the server prints it."""
+    """`causes` are (field, reason, text); the text is what stands after the field, as printed."""
     kind = KINDS.get(resource, resource)
     texts = [f"{field}: {text}" for field, _, text in causes]
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

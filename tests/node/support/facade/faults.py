@@ -1,7 +1,7 @@
 """Everything that can go wrong between a client and a cluster, to be switched on by a test.
 
-Switched from Python only: nothing on the wire can reach this, so a client under test meets faults as it would
-meet them on a cluster. `clear()` takes all of them back, which the fixture does after each test.
+Switched from Python only: nothing on the wire can reach this, so a client under test meets faults as it
+would meet them on a cluster. `clear()` takes all of them back, which the fixture does after each test.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Faults:
     _open_streams: set[Callable[[], None]] = field(default_factory=set)
 
     def before_update(self, name: str, dry_run: bool) -> None:
-        """In the order of the server: mutating webhooks see the request first, the conflict is found on writing."""
+        """In the server's order: webhooks see the request first, the conflict is found on writing."""
         if self.webhook_without_dry_run and dry_run:
             hook = f'admission webhook "{self.webhook_without_dry_run}" does not support dry run'
             raise errors.bad_request(hook)

@@ -64,7 +64,7 @@ class Line:
 
 
 async def read(path: Path, wanted: Wanted, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The log's text. A followed log ends when `ended` says that its container did, and the file is at its end."""
+    """The log's text. A followed log ends when `ended` says so of its container, and all was read."""
     left = wanted.limit
     with path.open("rb") as file:
         *whole, partial = file.read().split(b"\n")

@@ -1,4 +1,4 @@
-"""The three patch formats. The strategic one merges lists by key, which is how an ephemeral container is added."""
+"""The three patch formats; the strategic one merges lists by key, as ephemeral containers are added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs that only pods have: ephemeral containers, exec, attach, logs, and a deletion that takes its time."""
+"""The verbs that only pods have: ephemeral containers, exec, attach, logs, a deletion that takes time."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _container_id(facade: Facade, pod: Object, name: str) -> str:
 
 async def log(facade: Facade, call: Call) -> web.StreamResponse:
     pod = facade.store.get("pods", call.namespace, call.name)
-    query = {key: value for key, value in call.request.query.items()}
+    query = dict(call.request.query)
     name = chosen_container(pod, query.get("container", ""))
     wanted = logs.Wanted.of(query)
     path, attempt = _log_file(facade, pod, name, wanted.previous)
@@ -164,13 +164,14 @@ async def delete(facade: Facade, call: Call) -> Object:
 
 
 def check_update(old: Object, new: Object) -> None:
-    """An update of the pod itself changes metadata; of the spec, only the image, which is not played here."""
+    """An update of the pod itself changes metadata; of the spec only the image, which is not played."""
     if old["spec"] == new["spec"]:
         return
     text = (
         "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
-        "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing "
-        "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+        "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
+        "existing tolerations),`spec.terminationGracePeriodSeconds` "
+        "(allow it to be set to 1 if it was previously negative)"
     )
     raise errors.invalid("pods", old["metadata"]["name"], [("spec", "FieldValueForbidden", text)])
 

@@ -1,7 +1,8 @@
 """The facade itself: one HTTPS server that answers like an API server, request by request.
 
-Each request passes the stations it would pass there: authentication, authorization, (injected) faults, the
-handler with its admission. Everything runs on one event loop in a thread of its own, beside the kubelet.
+Each request passes the stations it would pass there: authentication, authorization, (injected) faults,
+the handler with its admission. Everything runs on one event loop in a thread of its own, beside the
+kubelet.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """As much SPDY/3.1 as remote commands need, because it is how an API server talks to a kubelet.
 
-containerd 1.6 speaks the WebSocket protocol too, but only v4, in which stdin cannot be closed. Over SPDY it can:
-a data frame with FIN. So this is what makes `cat > file` end, exactly as on a cluster.
+containerd 1.6 speaks the WebSocket protocol too, but only v4, in which stdin cannot be closed. Over
+SPDY it can: a data frame with FIN. So this is what makes `cat > file` end, exactly as on a cluster.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 NAMES = (
-    "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow "
-    "authorization cache-control connection content-base content-encoding content-language content-length "
-    "content-location content-md5 content-range content-type date etag expect expires from host if-match "
-    "if-modified-since if-none-match if-range if-unmodified-since last-modified location max-forwards pragma "
-    "proxy-authenticate proxy-authorization range referer retry-after server te trailer transfer-encoding upgrade "
+    "options head post put delete trace accept accept-charset accept-encoding accept-language "
+    "accept-ranges age allow authorization cache-control connection content-base content-encoding "
+    "content-language content-length content-location content-md5 content-range content-type date "
+    "etag expect expires from host if-match if-modified-since if-none-match if-range "
+    "if-unmodified-since last-modified location max-forwards pragma proxy-authenticate "
+    "proxy-authorization range referer retry-after server te trailer transfer-encoding upgrade "
     "user-agent vary via warning www-authenticate method get status"
 )
 TAIL = (
     "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 "
-    "Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 "
-    "Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service UnavailableJan Feb Mar Apr May "
-    "Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,image/png,"
-    "image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age="
-    "gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
+    "Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 "
+    "Unauthorized403 Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service "
+    "UnavailableJan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, "
+    "Sat, Sun, "
+    "GMTchunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/pl"
+    "ain,text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*"
+    ",enq=0."
 )
 
 
@@ -80,7 +83,8 @@ class Connection:
         reader, writer = await asyncio.open_connection(sock=connected, limit=LARGEST)
         split = urlsplit(url)
         head = (
-            f"POST {split.path} HTTP/1.1\r\nHost: {split.netloc}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+            f"POST {split.path} HTTP/1.1\r\nHost: {split.netloc}\r\n"
+            "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
             "X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
         )
         writer.write(head.encode())

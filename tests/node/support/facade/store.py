@@ -1,7 +1,7 @@
 """Objects with resource versions and a bounded history, which is what makes watches and their 410 real.
 
-Objects in the store are never changed in place: a write replaces them, so readers need no copies and the history
-holds what each version was.
+Objects in the store are never changed in place: a write replaces them, so readers need no copies and
+the history holds what each version was.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Store:
         return self._write(resource, "ADDED", new, None)
 
     def update(self, resource: str, new: Object) -> Object:
-        """Write over what is there; a stale `resourceVersion` in `new` is a conflict, an absent one is not."""
+        """Write over what is there; a stale `resourceVersion` is a conflict, an absent one is not."""
         metadata = new["metadata"]
         old = self.get(resource, metadata.get("namespace", ""), metadata["name"])
         asked = metadata.get("resourceVersion")

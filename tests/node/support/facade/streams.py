@@ -1,8 +1,9 @@
 """exec and attach: the client's WebSocket on one side, the runtime's streaming server (SPDY) on the other.
 
-This is the API server's own arrangement, so it behaves alike: with `v5.channel.k8s.io` the client can close
-stdin, with v4 it cannot; the exit code comes as a Status on channel 3; what the runtime refuses before it
-streams is HTTP 500, or, on servers that upgrade first (`Faults.exec_error_in_stream`), that same Status.
+This is the API server's own arrangement, so it behaves alike: with `v5.channel.k8s.io` the client can
+close stdin, with v4 it cannot; the exit code comes as a Status on channel 3; what the runtime refuses
+before it streams is HTTP 500, or, on servers that upgrade first (`Faults.exec_error_in_stream`), that
+same Status.
 """
 
 from __future__ import annotations

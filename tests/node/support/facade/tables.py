@@ -1,4 +1,4 @@
-"""Tables of pods, in the columns that `kubectl get` prints; other resources are printed by kubectl itself."""
+"""Tables of pods, in the columns of `kubectl get`; other resources are printed by kubectl itself."""
 
 from __future__ import annotations
 

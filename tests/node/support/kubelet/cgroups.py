@@ -1,7 +1,7 @@
 """The pod's own control group, with the limits that the toolbox shares with its target.
 
-The kubelet makes it, not the runtime: a limit holds for the pod when every container has declared one. Paths are
-the kubelet's too (`kubepods/<qos>/pod<uid>`), below a folder of our own.
+The kubelet makes it, not the runtime: a limit holds for the pod when every container has declared one.
+Paths are the kubelet's too (`kubepods/<qos>/pod<uid>`), below a folder of our own.
 """
 
 from __future__ import annotations

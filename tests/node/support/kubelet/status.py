@@ -1,4 +1,4 @@
-"""What the kubelet publishes of a pod, computed from what the runtime says: pure, so that it can be read as a table."""
+"""What the kubelet publishes of a pod, computed from what the runtime says: pure, to be read as a table."""
 
 from __future__ import annotations
 

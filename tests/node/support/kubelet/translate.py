@@ -1,8 +1,8 @@
 """A pod's spec in the runtime's words, as the kubelet translates it.
 
-The security context is where a debugging client wins or loses, so the rules are the kubelet's: the container's
-field over the pod's, the image's user as a bare uid, `allowPrivilegeEscalation: false` as no_new_privs, seccomp
-Unconfined unless asked for, masked paths unless `procMount: Unmasked`.
+The security context is where a debugging client wins or loses, so the rules are the kubelet's: the
+container's field over the pod's, the image's user as a bare uid, `allowPrivilegeEscalation: false` as
+no_new_privs, seccomp Unconfined unless asked for, masked paths unless `procMount: Unmasked`.
 """
 
 from __future__ import annotations
@@ -169,11 +169,12 @@ def _set_user(result: api.LinuxContainerSecurityContext, context: Object, image:
 
 
 def non_root_objection(pod: Object, container: Object, image: api.Image) -> str:
-    """The kubelet's own words against a root container that must not be one; empty if there is nothing to say."""
+    """The kubelet's own words against a root container that must not be one, or nothing."""
     context, metadata = effective(pod, container), pod["metadata"]
     if not context.get("runAsNonRoot"):
         return ""
-    where = f'(pod: "{metadata["name"]}_{metadata["namespace"]}({metadata["uid"]})", container: {container["name"]})'
+    full_name = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+    where = f'(pod: "{full_name}", container: {container["name"]})'
     if context.get("runAsUser") is not None:
         return f"container's runAsUser breaks non-root policy {where}" if context["runAsUser"] == 0 else ""
     if image.HasField("uid"):
