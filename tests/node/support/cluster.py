@@ -119,7 +119,7 @@ class Cluster:
             query = (
                 f"fieldSelector=metadata.name%3D{name}&resourceVersion={pod['metadata']['resourceVersion']}"
             )
-            for event in self._watched(f"api/v1/namespaces/{namespace}/pods?watch=1&{query}", left):
+            for event in self.watch(f"api/v1/namespaces/{namespace}/pods?watch=1&{query}", left):
                 if event["type"] == "ERROR":
                     return
                 pod = event["object"]
@@ -127,8 +127,9 @@ class Cluster:
                 if event["type"] == "DELETED":
                     return
 
-    def _watched(self, path: str, seconds: float) -> Iterator[Object]:
-        timed = f"{path}&timeoutSeconds={int(seconds) + 1}"
+    def watch(self, path: str, seconds: float) -> Iterator[Object]:
+        """The events of a watch until the server ends it, or `seconds` are over."""
+        timed = path if "timeoutSeconds" in path else f"{path}&timeoutSeconds={int(seconds) + 1}"
         answer = self._send("GET", timed, None, "application/json", seconds + 5)
         rest = b""
         try:

@@ -127,6 +127,7 @@ def main() -> None:
     os.waitpid(first, 0)
     remove_cgroups(run.name)
     shutil.rmtree(run, ignore_errors=True)
+    run.with_suffix(".lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class Node(Cluster):
         self.runtime = Runtime()
         self.runtime.start()
         self._loop = Loop()
+        self._others: list[Cluster] = []
         try:
             self.authority = Authority(folder)
             self.facade = self._loop.call(Facade, self.runtime, self.authority.server_context())
@@ -144,6 +145,14 @@ class Node(Cluster):
         certificate, key = self.authority.issue(name)
         return self.write_kubeconfig(name, {"client-certificate": str(certificate), "client-key": str(key)})
 
+    def connect(self, kubeconfig: Path) -> Cluster:
+        """The API as another user sees it; closed with the node."""
+        self._others.append(Cluster(kubeconfig))
+        return self._others[-1]
+
+    def as_engineer(self) -> Cluster:
+        return self.connect(self.engineer)
+
     def permit(self, verb: str, resource: str, namespace: str = "*", user: str = ENGINEER) -> None:
         """`resource` with its subresource: `pods/exec`."""
         self._loop.call(self.facade.access.users[user].set, True, verb, resource, namespace)
@@ -207,6 +216,8 @@ class Node(Cluster):
     def close(self) -> None:
         try:
             super().close()
+            for other in self._others:
+                other.close()
             self._loop.run(self.facade.hang_up())
             self._loop.run(self.facade.kubelet.close())
         finally:

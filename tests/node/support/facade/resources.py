@@ -142,12 +142,36 @@ def _group(name: str) -> Object:
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 
+def _openapi(root: str) -> Object:
+    """Just enough for kubectl to learn that the server validates fields, so that it need not."""
+    roots = {"api/v1": "", **{f"apis/{group}/v1": group for group in GROUPS}}
+    if root not in roots:
+        return {"paths": {one: {"serverRelativeURL": f"/openapi/v3/{one}"} for one in roots}}
+    paths = {}
+    for resource in RESOURCES.values():
+        if resource.group == roots[root]:
+            paths[f"/{root}/{resource.plural}/{{name}}"] = {
+                "patch": {
+                    "parameters": [{"name": "fieldValidation", "in": "query"}],
+                    "responses": {},
+                    "x-kubernetes-group-version-kind": {
+                        "group": resource.group,
+                        "version": "v1",
+                        "kind": resource.kind,
+                    },
+                }
+            }
+    return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1"}, "paths": paths}
+
+
 def discovery(path: str, version: str) -> Object | None:
     """The document at a discovery path; `None` if it is not one."""
     parts = [part for part in path.split("/") if part]
     if parts == ["version"]:
         major, minor = version.lstrip("v").split(".")[:2]
         return {"major": major, "minor": minor, "gitVersion": version, "platform": "linux/amd64"}
+    if parts[:2] == ["openapi", "v3"]:
+        return _openapi("/".join(parts[2:]))
     if parts == ["api"]:
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     if parts == ["apis"]:

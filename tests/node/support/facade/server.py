@@ -17,7 +17,7 @@ from aiohttp import web
 
 from ..kubelet.kubelet import Kubelet
 from ..runtime import Runtime
-from . import access, admission, errors, listing, patches, pods, resources
+from . import access, admission, errors, listing, patches, pods, protobuf, resources
 from .faults import Faults
 from .store import Store
 
@@ -78,6 +78,8 @@ class Call:
         raw = await self.request.read()
         if not raw and optional:
             return {}
+        if self.content_type == protobuf.CONTENT_TYPE and self.path.resource.only_create:
+            return protobuf.review(raw)
         try:
             return json.loads(raw)
         except ValueError as problem:
