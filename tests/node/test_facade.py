@@ -48,8 +48,8 @@ def test_restricted_refuses_in_the_words_of_the_server(node: Node) -> None:
         '(container "app" must set securityContext.allowPrivilegeEscalation=false)',
         'unrestricted capabilities (container "app" must set securityContext.capabilities.drop=["ALL"])',
         'runAsNonRoot != true (pod or container "app" must set securityContext.runAsNonRoot=true)',
-        'seccompProfile (pod or container "app" must set securityContext.seccompProfile.type to "RuntimeDefault" '
-        'or "Localhost")',
+        'seccompProfile (pod or container "app" must set securityContext.seccompProfile.type '
+        'to "RuntimeDefault" or "Localhost")',
     )
     start = 'pods "web" is forbidden: violates PodSecurity "restricted:latest": '
     assert str(refused) == start + ", ".join(violations)

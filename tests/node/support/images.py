@@ -36,13 +36,15 @@ PROGRAMS = Path(__file__).with_name("programs")
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-PASSWD = """\
+TOOL_PASSWD = """\
 root:x:0:0:root:/root:/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin
-nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin
-app:x:1000:2000:app:/home/app:/sbin/nologin
 """
-GROUP = "root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\napp:x:2000:\n"
+TOOL_GROUP = "root:x:0:\nnobody:x:65534:\n"
+PASSWD = TOOL_PASSWD + "app:x:1000:2000:app:/home/app:/sbin/nologin\n"
+GROUP = TOOL_GROUP + "app:x:2000:\n"
+LISTED = "nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+"""The runtime takes a bare uid's group from the image's passwd: without such a line it is 0."""
 
 SKIPPED = (
     "usr/share/doc",
@@ -141,11 +143,13 @@ def _target_images() -> Iterable[Image]:
     program = Layer().file("app", app, 0o755).done()
     environment = (PATH, "APP_GREETING=hello", "APP_SECRET=swordfish")
 
-    def image(tag: str, user: str = "", binary: bytes = program) -> Image:
-        return Image(f"{TARGET}:{tag}", (system, data, binary), user, ("/app",), (), environment)
+    def image(tag: str, user: str = "", top: bytes = b"") -> Image:
+        layers = (system, data, program, top) if top else (system, data, program)
+        return Image(f"{TARGET}:{tag}", layers, user, ("/app",), (), environment)
 
     yield image("root")
     yield image("nonroot", "65532:65532")
+    yield image("listed", "65532:65532", Layer().file("etc/passwd", PASSWD + LISTED).done())
     yield image("named", "app")
     # A binary that its user may run but not read makes the process non-dumpable.
     yield image("unreadable", "65532:65532", Layer().file("app", app, 0o711).done())
@@ -159,7 +163,7 @@ def _busybox(layer: Layer) -> Layer:
     for applet in applets:
         if applet != "busybox":
             layer.link(f"bin/{applet}", "/bin/busybox")
-    return layer.folder("tmp", 0o1777).file("etc/passwd", PASSWD).file("etc/group", GROUP)
+    return layer.folder("tmp", 0o1777).file("etc/passwd", TOOL_PASSWD).file("etc/group", TOOL_GROUP)
 
 
 def _tool_images() -> Iterable[Image]:

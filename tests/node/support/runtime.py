@@ -175,6 +175,10 @@ class Runtime:
             raise RuntimeError(f"ctr {argv[0]} failed: {done.stderr.strip()}\n{self.log()}")
         return done.stdout
 
+    @property
+    def keeper_pid(self) -> int:
+        return self._keeper.pid if self._keeper is not None else 0
+
     def log(self) -> str:
         """The last lines of containerd's log."""
         path = self.folder / "containerd.log"

@@ -39,8 +39,13 @@ def root(name: str = "root") -> Object:
 
 
 def image_user(name: str = "image-user") -> Object:
-    """Non-root by the image's user only: the runtime gives it gid 0."""
+    """Non-root by the image's user only, whom the image's passwd does not list: it runs with gid 0."""
     return pod(name, container(tag="nonroot"))
+
+
+def listed_user(name: str = "listed-user") -> Object:
+    """The same, with a line in passwd: it runs with the gid that stands there."""
+    return pod(name, container(tag="listed"))
 
 
 def explicit_user(name: str = "explicit-user") -> Object:
@@ -101,8 +106,11 @@ def crowd(name: str = "crowd", children: int = 20) -> Object:
 
 
 def unreadable(name: str = "unreadable") -> Object:
-    """Its binary may be run but not read, so the process is not dumpable: closed even to its own user."""
-    return pod(name, container(tag="unreadable"))
+    """Its binary may be run but not read, so the process is not dumpable: closed even to its own user.
+
+    That needs capabilities dropped: with DAC_OVERRIDE at the time of exec, the kernel finds it readable.
+    """
+    return pod(name, container(tag="unreadable", securityContext={"capabilities": DROP_ALL}))
 
 
 def named_user(name: str = "named-user") -> Object:
@@ -115,6 +123,7 @@ ALL: dict[str, Callable[[], Object]] = {
     for one in (
         root,
         image_user,
+        listed_user,
         explicit_user,
         restricted,
         restricted_image_user,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,12 @@ from typing import Any
 from cri_api.v1 import api_pb2 as api
 
 from .cri import Cri, CriError
+
+REFERENCE = re.compile(
+    r"([a-zA-Z0-9.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+"""The grammar of image names; the runtime would take a name outside it for one that is merely unknown."""
 
 Object = dict[str, Any]
 Record = Callable[[str, str, bool], None]
@@ -40,13 +47,12 @@ class Puller:
     async def image(self, uid: str, container: Object, record: Record) -> api.Image:
         """The image of a container, or `Waiting`. `record(reason, message, warning)` writes an event."""
         name = container["image"]
-        try:
-            found = await self._cri.image(name)
-        except CriError as problem:
-            record("InspectFailed", f'Failed to inspect image "{name}": {problem}', True)
-            raise Waiting(
-                "InvalidImageName", f'Failed to apply default image tag "{name}": {problem}'
-            ) from None
+        if not REFERENCE.fullmatch(name):
+            why = f'couldn\'t parse image name "{name}": invalid reference format'
+            message = f'Failed to apply default image tag "{name}": {why}'
+            record("InspectFailed", message, True)
+            raise Waiting("InvalidImageName", message)
+        found = await self._cri.image(name)
         policy = container.get("imagePullPolicy", "IfNotPresent")
         if found is not None and policy != "Always":
             record("Pulled", f'Container image "{name}" already present on machine', False)
