@@ -151,7 +151,7 @@ def next_lines(label: str) -> list[str]:
 async def attach_document(target: Target) -> Document:
     facts = await gather(target)
     lines = [*facts_lines(target, facts), *next_lines(target.label)]
-    return Document(facts_document(target, facts), lambda wide: lines)
+    return Document(facts_document(target, facts), lambda wide: lines, notes=list(target.account))
 
 
 async def demo_document(target: Target) -> Document:

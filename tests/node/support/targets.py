@@ -83,8 +83,8 @@ def busy(name: str = "busy") -> Object:
 
 
 def tight(name: str = "tight") -> Object:
-    """56 of 64 MiB are taken: no room for a tool of any size."""
-    limits = {"cpu": "1", "memory": "64Mi"}
+    """56 of 104 MiB are taken: room for a small toolbox, and for nothing else."""
+    limits = {"cpu": "1", "memory": "104Mi"}
     return pod(
         name, container("app", "root", "--memory", "56", resources={"limits": limits, "requests": limits})
     )
