@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdebug.kube.attach import Attached
+from kdebug.kube.attach import Attached, Report
 
 
 def attached_lines(attached: Attached) -> list[str]:
@@ -17,6 +17,16 @@ def attached_lines(attached: Attached) -> list[str]:
             line += f"; {len(before)} more that did not do remain in the pod, ended: {', '.join(before)}"
         lines.insert(0, line)
     return lines
+
+
+def failed_lines(report: Report, label: str) -> list[str]:
+    """What a failed attach leaves behind: nothing, or containers that cannot be removed."""
+    if not report.created:
+        return []
+    return [
+        f"the ephemeral container {', '.join(report.created)} was added to {label} before this failed, and "
+        "stays listed there (Kubernetes cannot remove ephemeral containers)"
+    ]
 
 
 def leaving_lines(attached: Attached, idle: float, ttl: float, max_ttl: float) -> list[str]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Optional
 
 import aiohttp
 
@@ -63,9 +63,12 @@ class ServerRefusal(Exception):
 class Api:
     """One API server. `close` it; it holds connections."""
 
-    def __init__(self, config: ClusterConfig, *, seconds: float = 30.0) -> None:
+    def __init__(self, config: ClusterConfig, *, seconds: float = 30.0, connect: float = 0.0) -> None:
         self.config = config
         self.seconds = seconds
+        """For an answer."""
+        self.connect_seconds = connect or seconds
+        """For a connection, TLS included."""
         self._rest: Any = None
 
     def _client(self) -> Any:
@@ -129,7 +132,12 @@ class Api:
         try:
             async with asyncio.timeout(seconds or self.seconds):
                 async with self._client().pool_manager.request(
-                    method, self.config.host + path, params=params, allow_redirects=False, **options
+                    method,
+                    self.config.host + path,
+                    params=params,
+                    allow_redirects=False,
+                    timeout=self._timeout(),
+                    **options,
                 ) as response:
                     data = await _limited(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -142,6 +150,9 @@ class Api:
             raise ConnectionLost(
                 f"{self.config.host} is not a Kubernetes API server", why="it did not answer with JSON"
             ) from error
+
+    def _timeout(self, read: Optional[float] = None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_seconds, sock_read=read)
 
     async def request(self, what: str, method: str, path: str, **options: Any) -> Any:
         """`call`, with refusals as errors for people."""
@@ -161,9 +172,7 @@ class Api:
         Raises `ServerRefusal` before the first line, `ConnectionLost` when the stream breaks,
         `DeadlinePassed` after `idle_seconds` without a byte (0: never).
         """
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.seconds, sock_read=idle_seconds or None
-        )
+        timeout = self._timeout(idle_seconds or None)
         try:
             async with self._client().pool_manager.request(
                 "GET", self.config.host + path, params=params, timeout=timeout, **self._options()
@@ -215,6 +224,12 @@ class Api:
                 f"the certificate of {host} is not trusted",
                 why=" ".join(str(getattr(error, "certificate_error", error)).split()),
                 next_step=f"check certificate-authority of {self.config.cluster} in the kubeconfig",
+            )
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return DeadlinePassed(
+                f"the API server {host} cannot be reached",
+                why=f"no connection within {self.connect_seconds:g} s",
+                next_step="check the network or VPN, or give it more time with --timeout",
             )
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             return DeadlinePassed(

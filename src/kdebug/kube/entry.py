@@ -12,7 +12,7 @@ from kdebug.errors import UsageError
 from kdebug.expression import TargetExpression
 from kdebug.kube import account, headroom, ladder
 from kdebug.kube.api import Api
-from kdebug.kube.attach import AttachOptions, attach
+from kdebug.kube.attach import Attachment, AttachOptions
 from kdebug.kube.config import Choice, load_config
 from kdebug.kube.ephemeral import Lifetime, ToolboxSpec
 from kdebug.kube.images import DEFAULT_IMAGE
@@ -60,15 +60,17 @@ class Opening(Protocol):
     @property
     def request_seconds(self) -> float: ...
     @property
+    def patience(self) -> float: ...
+    @property
     def note(self) -> Callable[[str], None]: ...
     @property
     def step(self) -> Callable[[str], None]: ...
 
 
-async def open_api(pod: PodChoice, seconds: float, stack: contextlib.AsyncExitStack) -> Api:
+async def open_api(pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack) -> Api:
     """The API server that the options name; closed with `stack`."""
     config = await load_config(Choice(pod.kubeconfig, pod.context, pod.namespace))
-    api = Api(config, seconds=seconds)
+    api = Api(config, seconds=options.request_seconds, connect=options.patience or CONNECT_SECONDS)
     stack.push_async_callback(api.close)
     return api
 
@@ -121,11 +123,11 @@ async def open_pod(
 ) -> Target:
     """Attach, and say what was created, changed or refused on the way."""
     name, custom = profile(pod.profile)
-    api = await open_api(pod, options.request_seconds, stack)
+    api = await open_api(pod, options, stack)
     selected = await choose(api, expression, pod, options.note)
     for line in await headroom.warnings(api, selected):
         options.note(line)
-    attached = await attach(
+    attempt = Attachment(
         api,
         selected,
         AttachOptions(
@@ -135,9 +137,17 @@ async def open_pod(
             read_only=options.read_only,
             seconds=options.request_seconds,
             wait=pod.wait,
+            wait_seconds=options.patience,
             step=options.step,
         ),
     )
+    try:
+        attached = await attempt.run()
+    except BaseException:
+        # Also when it is interrupted: what was added remains.
+        for line in account.failed_lines(attempt.report, selected.label):
+            options.note(line)
+        raise
     stack.push_async_callback(attached.backend.close)
     for line in account.attached_lines(attached):
         options.note(line)
