@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from kdebug.errors import AccessDenied, Failed
 from kdebug.kube.api import STRATEGIC_MERGE, Api, ServerRefusal
+from kdebug.kube.failures import WAITING_IS_NORMAL
 from kdebug.kube.ladder import Rung
 from kdebug.kube.pods import Object, Selected, container_status, pods_path
 
@@ -114,7 +115,7 @@ def profile_of(toolbox: Object) -> str:
 
 
 def reusable(pod: Object, target: str, image: str, rungs: list[Rung]) -> list[tuple[Object, Rung]]:
-    """Running toolboxes for this very target, image and rungs: lowest rung first, then newest."""
+    """Toolboxes that may run for this very target, image and rungs: lowest rung first, then newest."""
     started = (container_status(pod, target).get("state") or {}).get("running", {}).get("startedAt", "")
     found = []
     for rung in rungs:
@@ -124,11 +125,18 @@ def reusable(pod: Object, target: str, image: str, rungs: list[Rung]) -> list[tu
             same_rung = profile_of(toolbox) == rung.name and _covers(
                 toolbox.get("securityContext") or {}, rung
             )
-            # One that is older than the target's present instance joined a namespace that is gone.
-            alive = "running" in state and str(state["running"].get("startedAt", "")) >= str(started)
-            if fits and same_rung and alive:
+            if fits and same_rung and _may_run(state, str(started)):
                 found.append((toolbox, rung))
     return found
+
+
+def _may_run(state: Object, target_started: str) -> bool:
+    if "running" in state:
+        # One that is older than the target's present instance joined a namespace that is gone.
+        return str(state["running"].get("startedAt", "")) >= target_started
+    # The kubelet tells of a start up to a second late; asking costs one exec that is refused.
+    waiting = str((state.get("waiting") or {}).get("reason") or "")
+    return "terminated" not in state and waiting in WAITING_IS_NORMAL
 
 
 def _covers(context: Object, rung: Rung) -> bool:
@@ -140,7 +148,10 @@ def _covers(context: Object, rung: Rung) -> bool:
 
 def refused_error(refused: list[tuple[Rung, ServerRefusal]], selected: Selected) -> AccessDenied | Failed:
     """No rung was taken: each with the server's words."""
-    told = "; ".join(f"{rung.name}: {refusal.message}" for rung, refusal in refused)
+    rungs: dict[str, list[str]] = {}
+    for rung, refusal in refused:
+        rungs.setdefault(refusal.message, []).append(rung.name)
+    told = "; ".join(f"{', '.join(names)}: {message}" for message, names in rungs.items())
     what = f"no toolbox may be added to {selected.label}"
     if any(refusal.code in (401, 403) for _, refusal in refused):
         forbidden = all("cannot patch resource" in refusal.message for _, refusal in refused)
