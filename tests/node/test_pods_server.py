@@ -72,8 +72,8 @@ def test_no_answer(node: Node, kdebug: Kdebug, how: str, request: pytest.Fixture
     server = request.getfixturevalue(how)
     error = elsewhere(node, kdebug, server).prompt("ps", "web", code=5).error
     assert error == (
-        f"the API server {server} cannot be reached: no connection within 4 s; check the network or VPN, or "
-        "give it more time with --timeout"
+        f"the API server {server} cannot be reached: no connection within 4 s; check the network or VPN, "
+        "or give it more time with --timeout"
     )
 
 

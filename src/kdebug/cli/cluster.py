@@ -192,7 +192,7 @@ def _fields(facts: dict[str, Any], indent: str) -> list[str]:
 @click.group("sessions", invoke_without_command=True, help="List the toolboxes that remain in pods.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="of every namespace")
 @click.option("--ask", is_flag=True, help="ask each running toolbox when it will end")
-@common_options()
+@common_options(("table", "wide", "json", "yaml", "name"))
 @click.pass_context
 def sessions(context: click.Context, all_namespaces: bool, ask: bool, common: Common) -> int:
     if context.invoked_subcommand is not None:
@@ -244,21 +244,29 @@ def stop(name: str, common: Common) -> int:
 
     async def work(cluster: Cluster) -> int:
         found = [s for s in await cluster.sessions(False) if name in (s.pod, s.toolbox)]
-        running = [session for session in found if session.state == "running"]
         if not found:
             raise NotFound(
                 f"no toolbox is or is in {name}", next_step="`kdebug sessions` lists what there is"
             )
-        for session in running:
-            await cluster.stop(session)
-            note(
-                f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod"
-            )
-        if not running:
+        if not [session for session in found if await _stopped(cluster, session)]:
             note(f"nothing of kdebug runs in {name}")
         return 0
 
     return with_cluster(common, work)
+
+
+async def _stopped(cluster: Cluster, session: Session) -> bool:
+    """End one toolbox. One that waits may run already: the kubelet tells of a start up to a second late."""
+    if session.state.startswith("terminated"):
+        return False
+    try:
+        await cluster.stop(session)
+    except Failed:
+        if session.state == "running":
+            raise
+        return False
+    note(f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod")
+    return True
 
 
 @click.command("access", help="Show the access ladder for a target, attach, and prove what can be read.")
