@@ -139,7 +139,7 @@ def test_lines_of_hosts_are_exact_in_json(tmp_path: Path) -> None:
         (["ps", "Nonsense!"], 2, "not the name of a Kubernetes object"),
         (["psx", "demo:"], 2, "did you mean ps?"),
         (["ps", "demo:", "--tre"], 2, "--tree"),
-        (["ps"], 2, "Missing argument"),
+        (["ps"], 2, "one target is wanted"),
         (["ps", "demo:", "-o", "xml"], 2, "xml"),
         (["ls", "local:1"], 2, "needs a path"),
         (["ls", "local:1:etc"], 2, "not absolute"),
