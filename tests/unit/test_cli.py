@@ -225,7 +225,9 @@ def test_interrupt_leaves_one_line_and_nothing_running(victim: subprocess.Popen[
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, b"kdebug: interrupted\n")
+    # On a busy machine top may have said that it looks less often.
+    lines = [line for line in errors.splitlines() if not line.startswith(b"kdebug: looking every")]
+    assert (process.returncode, lines) == (130, [b"kdebug: interrupted"])
     left = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True)
     assert left.stdout == b""
 
