@@ -288,9 +288,7 @@ def top(target: tuple[str, ...], delay: float, iterations: int | None, rows: int
             pause = _pause(delay, before)
             if pause > delay and not told:
                 told = True
-                note(
-                    f"looking every {pause:.1f} s instead of {delay:g}, to use at most 2% of the target's CPU"
-                )
+                note(f"looking every {pause:.1f} s, not {delay:g}, to use at most 2% of the target's CPU")
             await asyncio.sleep(pause)
             after = await opened.processes(fds=False)
             _show_top(before, after, rows, common.output)
