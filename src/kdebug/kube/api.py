@@ -1,7 +1,7 @@
 """Requests to the API server as plain JSON, and its refusals in its own words.
 
-The library gives TLS, proxy and connection pool; no model classes are built, since they cost more than
-the request. Every request has a deadline.
+No model classes of the library are built, since they cost more than the request. Every request has a
+deadline.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import aiohttp
 
 from kdebug import __version__
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
-from kdebug.kube.config import ClusterConfig, load_config
-from kdebug.kube.library import load
+from kdebug.kube.config import ClusterConfig, Connection, load_config
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
@@ -66,21 +65,23 @@ class Api:
     def __init__(self, config: ClusterConfig, *, seconds: float = 30.0) -> None:
         self.config = config
         self.seconds = seconds
-        self._rest: Any = None
+        self._session: aiohttp.ClientSession | None = None
 
-    def _client(self) -> Any:
-        if self._rest is None:
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
             try:
-                self._rest = load("client.rest").RESTClientObject(self.config.configuration)
-                self._rest.pool_manager = self._rest._create_pool_manager()
+                connector = aiohttp.TCPConnector(ssl=_tls(self.config.configuration))
             except (OSError, ssl.SSLError, ValueError) as error:
                 raise Failed(
                     f"the certificates for {self.config.host} cannot be used", why=str(error)
                 ) from error
-        return self._rest
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
+        return self._session
 
     def _options(self) -> dict[str, Any]:
-        rest, configuration = self._client(), self.config.configuration
+        configuration = self.config.configuration
+        if configuration.refresh_api_key_hook is not None:
+            configuration.refresh_api_key_hook(configuration)
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         token = configuration.api_key.get("BearerToken")
         if token:
@@ -88,8 +89,8 @@ class Api:
         options: dict[str, Any] = {"headers": headers}
         if configuration.tls_server_name:
             options["server_hostname"] = configuration.tls_server_name
-        if rest.proxy:
-            options["proxy"] = rest.proxy
+        if configuration.proxy:
+            options["proxy"] = configuration.proxy
         return options
 
     async def call(
@@ -128,7 +129,7 @@ class Api:
             options["headers"]["Content-Type"] = content_type
         try:
             async with asyncio.timeout(seconds or self.seconds):
-                async with self._client().pool_manager.request(
+                async with self._client().request(
                     method, self.config.host + path, params=params, allow_redirects=False, **options
                 ) as response:
                     data = await _limited(response)
@@ -165,7 +166,7 @@ class Api:
             total=None, sock_connect=self.seconds, sock_read=idle_seconds or None
         )
         try:
-            async with self._client().pool_manager.request(
+            async with self._client().request(
                 "GET", self.config.host + path, params=params, timeout=timeout, **self._options()
             ) as response:
                 if response.status >= 400:
@@ -179,7 +180,7 @@ class Api:
         """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._client().pool_manager.ws_connect(
+                return await self._client().ws_connect(
                     self.config.host + path,
                     params=params,
                     protocols=protocols,
@@ -229,9 +230,22 @@ class Api:
         )
 
     async def close(self) -> None:
-        if self._rest is not None:
-            rest, self._rest = self._rest, None
-            await rest.close()
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+
+def _tls(configuration: Connection) -> ssl.SSLContext:
+    """As the kubeconfig says: its authority (the system's without one), its certificate, its exceptions."""
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    # Many clusters' own authorities lack what RFC 5280 wants; Python 3.13 began to insist on it.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes:

@@ -31,11 +31,27 @@ class Choice:
 
 
 @dataclass
+class Connection:
+    """Where the API server is, and who we are: what the library's loaders fill in, by their names."""
+
+    host: str = ""
+    api_key: dict[str, str] = field(default_factory=dict)
+    """"BearerToken": the whole Authorization header."""
+    ssl_ca_cert: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify_ssl: bool = True
+    tls_server_name: str | None = None
+    proxy: str | None = None
+    refresh_api_key_hook: Any = None
+    """Set for service accounts, whose tokens are renewed on disk."""
+
+
+@dataclass
 class ClusterConfig:
     """One cluster, ready to talk to."""
 
-    configuration: Any
-    """`kubernetes.aio.client.Configuration`: host, TLS and credentials."""
+    configuration: Connection
     context: str
     cluster: str
     user: str
@@ -61,7 +77,7 @@ async def load_config(choice: Choice) -> ClusterConfig:
 
 
 async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
-    library, client = load("config.kube_config"), load("client.configuration")
+    library = load("config.kube_config")
     yaml = __import__("yaml")
     config_error = load("config.config_exception").ConfigException
     try:
@@ -69,7 +85,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         name = choice.context or _current(merged.value, paths)
         _check_context(merged.value, name)
         loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
-        configuration = client.Configuration()
+        configuration = Connection()
         await _credentials(loader, configuration)
     except (
         config_error,
@@ -155,8 +171,8 @@ async def _credentials(loader: Any, configuration: Any) -> None:
 
 
 def _in_cluster(choice: Choice) -> ClusterConfig:
-    library, client = load("config.incluster_config"), load("client.configuration")
-    configuration = client.Configuration()
+    library = load("config.incluster_config")
+    configuration = Connection()
     try:
         library.load_incluster_config(client_configuration=configuration)
         with open(IN_CLUSTER_NAMESPACE, encoding="utf-8") as file:
