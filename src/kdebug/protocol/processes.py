@@ -33,7 +33,7 @@ class Process:
     """Effective uid, in the agent's user namespace."""
     gid: Optional[int] = None
     user: Optional[str] = None
-    """The name that the *target's* /etc/passwd gives to the uid."""
+    """The name that the *target's* /etc/passwd gives to the uid; null for processes of other containers."""
     fds: Optional[int] = None
     cmdline: Optional[tuple[str, ...]] = None
     """Empty for kernel threads and zombies."""

@@ -129,7 +129,7 @@ class AgentInfo:
     oom_score_adj: Optional[int]
     dumpable: Optional[bool]
     psutil: Optional[str]
-    """Version, or None when it is missing (some details are then null)."""
+    """"present", or None when it is missing (some details are then null)."""
     cpu_quota_cores: Optional[float]
     clock_at: float
     """The agent's clock, seconds since the Unix epoch."""
