@@ -250,6 +250,7 @@ def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
         process = psutil.Process(running.pid)
         assert (detail.cwd, detail.root) == ("/usr", "/")
         assert detail.memory.rss_bytes == process.memory_info().rss
+        assert detail.process.user == process.username()
         full = process.memory_full_info()
         assert (detail.memory.uss_bytes, detail.memory.pss_bytes) == (full.uss, full.pss)
         assert detail.io is not None and detail.io.read_chars == process.io_counters().read_chars

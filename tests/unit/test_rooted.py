@@ -189,6 +189,21 @@ def test_small_files_are_read_up_to_the_limit(hostile: Path, limit: int) -> None
         assert root.read_small("/file", limit) == b"inside"[:limit]
 
 
+@pytest.mark.parametrize("flag", [os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC])
+def test_nothing_is_opened_for_writing(hostile: Path, flag: int) -> None:
+    with root_at(hostile) as root, pytest.raises(UsageError, match="for reading only"):
+        root.open("/file", flag)
+    assert (hostile / "file").read_bytes() == b"inside"
+
+
+@pytest.mark.parametrize("path", ["/file", "/dir", "/fifo"])
+def test_only_symlinks_have_a_text(hostile: Path, force_walk: bool, path: str) -> None:
+    with root_at(hostile, force_walk) as root:
+        assert root.readlink("/dangling") == "/nowhere"
+        with pytest.raises(Failed, match="is not a symlink"):
+            root.readlink(path)
+
+
 def test_descriptors_are_not_left_to_programs_that_are_started(hostile: Path, force_walk: bool) -> None:
     with root_at(hostile, force_walk) as root:
         for flags in (os.O_PATH, os.O_RDONLY):
