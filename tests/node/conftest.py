@@ -1,4 +1,4 @@
-"""The test node as fixtures: one for the whole session, calm again after every test."""
+"""The test node as fixtures: one for all tests of this folder, ended with them, calm again after each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .support.node import Node
 Kubectl = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     if reason := runtime.reason_against():
         pytest.skip(reason)
