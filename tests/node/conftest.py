@@ -79,8 +79,10 @@ def kubectl(cluster: Cluster, kubectl_binary: str, tmp_path: Path) -> Kubectl:
     ) -> subprocess.CompletedProcess[bytes]:
         argv = [kubectl_binary, "--kubeconfig", str(kubeconfig or cluster.kubeconfig), *arguments]
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        done = subprocess.run(argv, capture_output=True, timeout=seconds, env=environment, **given)
+        # No stdin at all is an empty one: kubectl without -i does not look at it.
+        done = subprocess.run(
+            argv, capture_output=True, timeout=seconds, env=environment, input=stdin or b""
+        )
         assert not ok or done.returncode == 0, f"{argv[3:]}: {done.stderr.decode()}"
         return done
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from cri_api.v1 import api_pb2 as api
 
-from ..kubelet.cri import Cri, CriError, api
+from ..kubelet.cri import Cri, CriError
 from ..runtime import STREAM_PORT, Runtime
 from . import errors, spdy
 from .faults import Faults
