@@ -66,7 +66,7 @@ class Session:
         self._request, self._runtime, self._faults = request, runtime, faults
         # The peer's close must end us at once; a cluster does not wait for it either.
         self._socket = web.WebSocketResponse(
-            protocols=faults.subprotocols, max_msg_size=LARGEST_MESSAGE, timeout=1.0, autoping=True
+            protocols=faults.subprotocols, max_msg_size=LARGEST_MESSAGE, timeout=1.0, compress=False
         )
         self._sent = 0
 
