@@ -16,7 +16,7 @@ import aiohttp
 
 from kdebug import __version__
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
-from kdebug.kube.config import ClusterConfig, Connection, load_config
+from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
@@ -75,6 +75,8 @@ class Api:
                 raise Failed(
                     f"the certificates for {self.config.host} cannot be used", why=str(error)
                 ) from error
+            finally:
+                forget_copies()
             self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
         return self._session
 
@@ -230,6 +232,7 @@ class Api:
         )
 
     async def close(self) -> None:
+        forget_copies()
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
