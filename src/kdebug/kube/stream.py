@@ -16,7 +16,7 @@ from kdebug.agent.source import agent_sources
 from kdebug.channel.delivery import archive, delivered_agent_command
 from kdebug.errors import ConnectionLost, DeadlinePassed, KdebugError, ProtocolViolation
 from kdebug.kube.api import Api, Parameters, ServerRefusal
-from kdebug.kube.exec import ExecChannel, ExecEnd
+from kdebug.kube.exec import ExecChannel
 from kdebug.kube.failures import ToolboxFailed, toolbox_state, words
 from kdebug.kube.images import OWN_AGENT, holds_agent
 from kdebug.kube.pods import Object, Selected, container_status, pods_path
@@ -68,9 +68,12 @@ class Toolbox:
             connection = await Connection.open(
                 channel, request_seconds=request_seconds, hello_seconds=request_seconds
             )
-        except ConnectionLost:
-            if channel.end is None or not _lacks_program(channel.end):
-                raise  # it does not run yet, or not any more: that says nothing about the image
+        except ConnectionLost as lost:
+            end = channel.end
+            if end is None or end.exit_code == 137:
+                raise
+            if end.not_started:
+                raise ServerRefusal(end.code, "", end.message, {}) from lost
             return None
         if connection.hello.source_hash == hash_sources(agent_sources()):
             return connection
@@ -80,13 +83,6 @@ class Toolbox:
     async def _exec(self, command: list[str]) -> ExecChannel:
         selected = self.selected
         return await ExecChannel.start(self.api, selected.namespace, selected.name, self.name, command)
-
-
-def _lacks_program(end: ExecEnd) -> bool:
-    """Whether the command could not be started because it is not there. (A server that upgrades before it
-    asks the runtime tells "container not found" in the same place.)"""
-    words = ("no such file or directory", "executable file not found")
-    return end.exit_code in (126, 127) or any(text in end.message for text in words)
 
 
 async def connect_when_running(toolbox: Toolbox, pod: Object, target: str, seconds: float) -> Connection:
