@@ -59,6 +59,14 @@ class ClusterConfig:
     namespace: str
     choice: Choice = field(default_factory=Choice)
 
+    certificate: bytes = b""
+    """The client's, where it has one."""
+
+    @property
+    def credentials(self) -> tuple[object, bytes]:
+        """What tells one login from another."""
+        return self.configuration.api_key.get("BearerToken"), self.certificate
+
     @property
     def host(self) -> str:
         return str(self.configuration.host)
@@ -88,6 +96,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
         configuration = Connection()
         await _credentials(loader, configuration)
+        certificate = _contents(configuration.cert_file)
     except (
         config_error,
         yaml.YAMLError,
@@ -109,7 +118,15 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         user=str(entry.get("user", "")),
         namespace=choice.namespace or str(entry.get("namespace") or "default"),
         choice=choice,
+        certificate=certificate,
     )
+
+
+def _contents(path: str | None) -> bytes:
+    if not path:
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _current(config: dict[str, Any], paths: str) -> str:
