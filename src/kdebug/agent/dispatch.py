@@ -6,7 +6,7 @@ each attach, inside the pod's CPU quota and memory, and most sessions ask for on
 
 from __future__ import annotations
 
-import platform
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -105,7 +105,7 @@ def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Eve
     return identity.agent_info(
         session.proc,
         source_hash=session_source_hash(),
-        python=platform.python_version(),
+        python=".".join(map(str, sys.version_info[:3])),
         uptime_seconds=time.monotonic() - session.started,
         cpu_quota_cores=session.cpu_quota_cores,
     )
