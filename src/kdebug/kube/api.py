@@ -16,7 +16,7 @@ import aiohttp
 
 from kdebug import __version__
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
-from kdebug.kube.config import ClusterConfig, load_config
+from kdebug.kube.config import ClusterConfig, forget_copies, load_config
 from kdebug.kube.library import load
 
 USER_AGENT = f"kdebug/{__version__}"
@@ -77,6 +77,8 @@ class Api:
                 raise Failed(
                     f"the certificates for {self.config.host} cannot be used", why=str(error)
                 ) from error
+            finally:
+                forget_copies()
         return self._rest
 
     def _options(self) -> dict[str, Any]:
@@ -229,6 +231,7 @@ class Api:
         )
 
     async def close(self) -> None:
+        forget_copies()
         if self._rest is not None:
             rest, self._rest = self._rest, None
             await rest.close()

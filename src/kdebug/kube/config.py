@@ -10,6 +10,7 @@ import asyncio
 import difflib
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         ValueError,
         OSError,
     ) as error:
+        forget_copies()
         raise UsageError(f"the kubeconfig {paths} cannot be used", why=_one_line(error)) from error
     entry = dict(loader.current_context["context"])
     if not configuration.host:
@@ -166,6 +168,16 @@ def _in_cluster(choice: Choice) -> ClusterConfig:
     return ClusterConfig(
         configuration, "in-cluster", "in-cluster", "service account", choice.namespace or namespace, choice
     )
+
+
+def forget_copies() -> None:
+    """Remove the library's copies of certificates and keys in the temporary folder, once they are loaded.
+
+    It would do so when the interpreter exits, which `os._exit` never lets happen.
+    """
+    library = sys.modules.get("kubernetes.aio.config.kube_config")
+    if library is not None:
+        library._cleanup_temp_files()
 
 
 def context_names(choice: Choice) -> list[str]:
