@@ -75,6 +75,8 @@ class Attachment:
         self.selected = selected
         self.options = options
         self.report = Report()
+        self._tried: set[tuple[str, Any, Any]] = set()
+        """Rungs and users of the toolboxes that are there and do not do: another would do no better."""
 
     async def run(self) -> Attached:
         """Raises `Failed`, `AccessDenied`, `DeadlinePassed`, `ConnectionLost` with what to do next."""
@@ -85,8 +87,9 @@ class Attachment:
         )
         found = await self._reused(rungs)
         if found is None or not self._good_enough(found):
-            tried = {found.report.rung.name} if found and found.report.rung else set()
-            found = await self._created([rung for rung in rungs if rung.name not in tried], found)
+            tried = {name for name, _, _ in self._tried}
+            left = [rung for rung in rungs if rung.name not in tried]
+            found = await self._created(left, found)
         self.report.seconds = time.monotonic() - started
         return found
 
@@ -114,7 +117,9 @@ class Attachment:
         """The toolbox that is there already, still answers and reads most; None when there is none."""
         best: Optional[Attached] = None
         image = self.options.spec.image
-        for made, rung in ephemeral.reusable(self.selected.pod, self.selected.container, image, rungs):
+        any_user = self.options.profile == "auto" and self.options.custom is None
+        pod, target = self.selected.pod, self.selected.container
+        for made, rung in ephemeral.reusable(pod, target, image, rungs, any_user):
             toolbox = self._toolbox(made["name"])
             try:
                 connection = await toolbox.connect(request_seconds=self.options.seconds)
@@ -125,6 +130,7 @@ class Attachment:
                 await best.backend.close()
             best = attached
             self.report.reused = True
+            self._tried.add(_user_of(rung))
             if self._good_enough(attached):
                 break
         return best
@@ -138,6 +144,9 @@ class Attachment:
         refused: list[tuple[Rung, ServerRefusal]] = []
         queue, corrected = list(rungs), False
         problem: Optional[KdebugError] = None
+        if best is not None and best.report.rung is not None:
+            better = await self._corrected(best, best.report.rung)
+            queue, corrected = ([better, *queue] if better else queue), better is not None
         while queue:
             rung = queue.pop(0)
             try:
@@ -162,6 +171,7 @@ class Attachment:
             self.report.reused = False
             if self._good_enough(attached):
                 return attached
+            self._tried.add(_user_of(rung))
             self._refused(rung.name, f"it reads too little: {self._missing(attached)}")
             better = None if corrected else await self._corrected(attached, rung)
             corrected = True
@@ -225,17 +235,18 @@ class Attachment:
 
     async def _corrected(self, attached: Attached, rung: Rung) -> Optional[Rung]:
         """One more try with what /proc/PID/status says, where that is another user than was planned."""
-        if rung.name not in (ladder.MATCH, ladder.MATCH_CAPS):
+        if rung.name not in ladder.MATCHING:
             return None
         try:
             process = await attached.backend.send(GetProcess(attached.info.pid, attached.info.start_ticks))
         except KdebugError:
             return None
         uid, gid = process.real_uid, process.real_gid
-        if uid is None or (uid, gid) == (rung.context["runAsUser"], rung.context["runAsGroup"]):
+        if uid is None or (uid, gid) == (rung.context.get("runAsUser"), rung.context.get("runAsGroup")):
             return None
         identity = Identity(uid, gid, "process")
-        return ladder.match_for(self.selected.pod, self.selected.container, identity)
+        better = ladder.match_for(self.selected.pod, self.selected.container, identity)
+        return None if _user_of(better) in self._tried else better
 
     def _settled(self, best: Attached, refused: list[tuple[Rung, ServerRefusal]]) -> Attached:
         """Nothing gave everything: what there is, with a word about what is missing."""
@@ -244,6 +255,10 @@ class Attachment:
         for other, refusal in refused:
             self.report.notes.append(f"the rung {other.name} was refused: {refusal.message}")
         return best
+
+
+def _user_of(rung: Rung) -> tuple[str, Any, Any]:
+    return rung.name, rung.context.get("runAsUser"), rung.context.get("runAsGroup")
 
 
 async def attach(api: Api, selected: Selected, options: AttachOptions) -> Attached:

@@ -13,6 +13,9 @@ from kdebug.errors import UsageError
 from kdebug.kube.pods import Object, container_status, containers
 
 MATCH, MATCH_CAPS, PTRACE, NETADMIN, SYSADMIN = "match", "match+caps", "ptrace", "netadmin", "sysadmin"
+MATCHING = (MATCH, MATCH_CAPS)
+"""The rungs that run as the target's own user."""
+CUSTOM = "custom"
 PROFILES = ("auto", MATCH, PTRACE, NETADMIN, SYSADMIN)
 UNKNOWN_USER = 65532
 """"nonroot" of the distroless images: a first guess that any standard accepts."""
@@ -147,7 +150,7 @@ def plan(pod: Object, name: str, profile: str, custom: Optional[Object] = None) 
     identity = identity_of(pod, name)
     if custom is not None:
         return [
-            Rung("custom", custom_context(match(pod, name, identity).context, custom), "the given profile")
+            Rung(CUSTOM, custom_context(match(pod, name, identity).context, custom), "the given profile")
         ]
     if profile == "auto":
         return auto(pod, name, identity)
