@@ -26,7 +26,8 @@ DROPS_ITS_USER = (
 @pytest.fixture
 def kdebug(node: Node, tmp_path: Path) -> Kdebug:
     def call(*words: str, image: str = images.PYTHON) -> subprocess.CompletedProcess[str]:
-        argv = [str(Path(sys.executable).with_name("kdebug")), *words, "--kubeconfig", str(node.kubeconfig)]
+        given = () if "--kubeconfig" in words else ("--kubeconfig", str(node.kubeconfig))
+        argv = [str(Path(sys.executable).with_name("kdebug")), *words, *given]
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KDEBUG_IMAGE": image}
         return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment)
 
@@ -51,3 +52,32 @@ def test_a_corrected_toolbox_is_reused_and_nothing_climbs(node: Node, kdebug: Kd
     made = toolboxes(node, namespace, "drops-user")
     assert [one["securityContext"]["runAsUser"] for one in made] == [0, 999]
     assert all("add" not in (one["securityContext"].get("capabilities") or {}) for one in made)
+
+
+def test_an_image_that_cannot_be_pulled_is_added_once(node: Node, kdebug: Kdebug) -> None:
+    namespace = node.namespace("privileged")
+    node.run(targets.root(), namespace)
+    for _ in range(3):
+        done = kdebug("ps", "root", "-n", namespace, image="registry.invalid/none:1")
+        assert done.returncode == 1 and "cannot be pulled" in done.stderr
+    assert len(toolboxes(node, namespace, "root")) == 1
+
+
+def test_an_image_without_python_is_no_reason_to_climb(node: Node, kdebug: Kdebug) -> None:
+    namespace = node.namespace("privileged")
+    node.run(targets.explicit_user(), namespace)
+    done = kdebug("ps", "explicit-user", "-n", namespace, image=images.BUSYBOX)
+    assert done.returncode == 1 and "has no python3" in done.stderr
+    assert [one["securityContext"]["runAsUser"] for one in toolboxes(node, namespace, "explicit-user")] == [
+        1000
+    ]
+
+
+@pytest.mark.parametrize("verb", ["get", "create"])
+def test_who_may_not_exec_adds_nothing(node: Node, kdebug: Kdebug, verb: str) -> None:
+    namespace = node.namespace("privileged")
+    node.run(targets.root(), namespace)
+    node.forbid(verb, "pods/exec")
+    done = kdebug("ps", "root", "-n", namespace, "--kubeconfig", str(node.engineer))
+    assert done.returncode == 3 and "pods/exec" in done.stderr, done.stderr
+    assert not toolboxes(node, namespace, "root")

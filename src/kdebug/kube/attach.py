@@ -15,7 +15,8 @@ from kdebug.kube import ephemeral, ladder
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.ephemeral import ToolboxSpec
-from kdebug.kube.failures import ToolboxFailed, reason_against
+from kdebug.kube.exec import ExecChannel
+from kdebug.kube.failures import ToolboxFailed, reason_against, toolbox_state
 from kdebug.kube.ladder import Identity, Rung
 from kdebug.kube.pods import Object, Selected, container_id
 from kdebug.kube.stream import Toolbox, connect_when_running, watch_pod
@@ -65,6 +66,10 @@ class Attached:
     info: TargetInfo
     selected: Selected
     report: Report
+
+
+class Blind(Failed):
+    """The toolbox runs and does not see the target's processes."""
 
 
 class Attachment:
@@ -124,8 +129,14 @@ class Attachment:
             try:
                 connection = await toolbox.connect(request_seconds=self.options.seconds)
                 attached = await self._open(toolbox, connection, rung)
-            except (ServerRefusal, ConnectionLost, Failed):
+            except ServerRefusal as refused:
+                if refused.code in (401, 403):
+                    raise self._exec_refused(refused) from refused
                 continue  # it ended meanwhile
+            except Blind:
+                raise  # another one would be in the same place
+            except (ConnectionLost, Failed):
+                continue
             if best is not None:
                 await best.backend.close()
             best = attached
@@ -144,7 +155,9 @@ class Attachment:
         refused: list[tuple[Rung, ServerRefusal]] = []
         queue, corrected = list(rungs), False
         problem: Optional[KdebugError] = None
-        if best is not None and best.report.rung is not None:
+        if best is None:
+            await self._may_exec()
+        elif best.report.rung is not None:
             better = await self._corrected(best, best.report.rung)
             queue, corrected = ([better, *queue] if better else queue), better is not None
         while queue:
@@ -168,7 +181,7 @@ class Attachment:
             if best is not None:
                 await best.backend.close()
             best = attached
-            self.report.reused = False
+            self.report.reused = attached.backend.toolbox.name not in self.report.created
             if self._good_enough(attached):
                 return attached
             self._tried.add(_user_of(rung))
@@ -183,11 +196,33 @@ class Attachment:
             raise problem
         raise ephemeral.refused_error(refused, self.selected)
 
+    def _exec_refused(self, refusal: ServerRefusal) -> KdebugError:
+        return refusal.explained(f"exec into {self.selected.label} is refused")
+
+    async def _may_exec(self) -> None:
+        """Asked before anything is added: a toolbox that nobody may enter would stay for nothing.
+
+        The server checks the right before it looks for the container, which is not there.
+        """
+        name, pod = ephemeral.new_name(), self.selected
+        try:
+            channel = await ExecChannel.start(self.api, pod.namespace, pod.name, name, ["true"])
+        except ServerRefusal as refused:
+            if refused.code in (401, 403):
+                raise self._exec_refused(refused) from refused
+        else:
+            await channel.close()
+
     def _refused(self, rung: str, words: str) -> None:
         self.report.refused.append((rung, words))
         self.options.step(f"{rung} is refused: {words}")
 
     async def _try(self, rung: Rung) -> Attached:
+        waiting = ephemeral.starting(
+            self.selected.pod, self.selected.container, self.options.spec.image, rung
+        )
+        if waiting is not None:
+            return await self._awaited(waiting["name"], rung)
         made = ephemeral.container(ephemeral.new_name(), self.options.spec, rung, self.selected.container)
         self.options.step(f"adding {made['name']} on the rung {rung.name} ({rung.rights})")
         pod = await ephemeral.add(self.api, self.selected, made)
@@ -200,6 +235,14 @@ class Attachment:
         self.options.step(f"{made['name']} answers")
         return await self._open(toolbox, connection, rung)
 
+    async def _awaited(self, name: str, rung: Rung) -> Attached:
+        """What an earlier or another client has added and the kubelet still makes: no second one."""
+        self.options.step(f"{name} is there already and does not run yet")
+        pod, toolbox = self.selected.pod, self._toolbox(name)
+        toolbox_state(pod, name, toolbox.image, self.selected.container)
+        connection = await connect_when_running(toolbox, pod, self.selected.container, self.options.seconds)
+        return await self._open(toolbox, connection, rung)
+
     async def _open(self, toolbox: Toolbox, connection: Any, rung: Rung) -> Attached:
         """Bind the agent to the target by its container id, and measure."""
         target = container_id(self.selected.pod, self.selected.container)
@@ -209,7 +252,7 @@ class Attachment:
             access = await connection.send(GetAccess())
         except NotFound as error:
             await connection.close()
-            raise Failed(
+            raise Blind(
                 f"the toolbox {toolbox.name} does not see {self.selected.container}",
                 why="the PID namespace is not shared: a sandboxed runtime, or the target has restarted",
                 next_step="run it again; on gVisor or Kata no debugger in the pod can see the target",

@@ -121,13 +121,27 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
         )
     if reason in RUNG_REASONS:
         raise ToolboxFailed(
-            _refused_by_node(waiting, toolbox, target), climb="nvalid target" not in words(waiting)
+            _refused_by_node(waiting, toolbox, image, target), climb=_about_rights(words(waiting))
         )
     return False
 
 
-def _refused_by_node(waiting: Object, toolbox: str, target: str) -> KdebugError:
+RIGHTS_WORDS = (
+    "non-root", "nonroot", "permission denied", "operation not permitted", "apparmor", "selinux",
+    "seccomp", "capabilit", "privilege",
+)  # fmt: skip
+"""kuberuntime/security_context.go, runc: what another user or other rights may change."""
+
+
+def _about_rights(text: str) -> bool:
+    """Whether a higher rung may help; a full disk or a missing program is no reason to climb."""
+    return any(word in text.lower() for word in RIGHTS_WORDS)
+
+
+def _refused_by_node(waiting: Object, toolbox: str, image: str, target: str) -> KdebugError:
     text = words(waiting)
+    if _lacks_python(text):
+        return _no_python(image, text)
     if "invalid target container" in text:
         return Failed(
             f"the toolbox {toolbox} cannot join {target}",
@@ -137,14 +151,22 @@ def _refused_by_node(waiting: Object, toolbox: str, target: str) -> KdebugError:
     return AccessDenied(f"the node does not start the toolbox {toolbox}", why=text)
 
 
+def _lacks_python(text: str) -> bool:
+    return "python3" in text and ("not found" in text or "no such file" in text)
+
+
+def _no_python(image: str, text: str) -> Failed:
+    return Failed(
+        f"the image {image} has no python3, which the agent needs",
+        why=text,
+        next_step="name an image with python3 >= 3.9 with --image, or ours (`kdebug toolbox`)",
+    )
+
+
 def _ended(terminated: Object, toolbox: str, image: str, target: str) -> KdebugError:
     text = words(terminated)
-    if "python3" in text and ("not found" in text or "no such file" in text):
-        return Failed(
-            f"the image {image} has no python3, which the agent needs",
-            why=text,
-            next_step="name an image with python3 >= 3.9 with --image, or ours (`kdebug toolbox`)",
-        )
+    if _lacks_python(text):
+        return _no_python(image, text)
     if terminated.get("exitCode") == 137:
         return Failed(
             f"the toolbox {toolbox} was killed",
