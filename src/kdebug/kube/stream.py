@@ -68,9 +68,12 @@ class Toolbox:
             connection = await Connection.open(
                 channel, request_seconds=request_seconds, hello_seconds=request_seconds
             )
-        except ConnectionLost:
-            if channel.end is not None and channel.end.exit_code == 137:
+        except ConnectionLost as lost:
+            end = channel.end
+            if end is None or end.exit_code == 137:
                 raise
+            if end.not_started:
+                raise ServerRefusal(end.code, "", end.message, {}) from lost
             return None
         if connection.hello.source_hash == hash_sources(agent_sources()):
             return connection
