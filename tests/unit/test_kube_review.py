@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kdebug.kube.api import Api
+from kdebug.errors import Failed
+from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.config import Choice, load_config
+from kdebug.kube.logs import merged, parse_line
+from kdebug.kube.pods import Selected
+from kdebug.kube.stream import NOT_YET, Toolbox
+from kdebug.target.cluster import LogLine, LogQuery, PodRef
 
 
 def certificate() -> tuple[bytes, bytes]:
@@ -68,3 +77,94 @@ def test_no_copy_of_the_client_key_stays_in_the_temporary_folder(
         await api.close()
 
     run.run(loaded())
+
+
+async def serve(stack: contextlib.AsyncExitStack, *routes: web.RouteDef) -> str:
+    """A server of our own; its URL."""
+    app = web.Application()
+    app.add_routes(routes)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert isinstance(site._server, asyncio.Server)
+    return f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+
+
+async def api_at(stack: contextlib.AsyncExitStack, folder: Path, url: str, **user: object) -> Api:
+    api = Api(await load_config(Choice(str(kubeconfig(folder, url, user)))), seconds=5.0)
+    stack.push_async_callback(api.close)
+    return api
+
+
+POD: dict[str, Any] = {
+    "kind": "Pod",
+    "metadata": {"name": "web", "namespace": "default", "resourceVersion": "1", "uid": "u"},
+    "spec": {"containers": [{"name": "app"}]},
+    "status": {"phase": "Running"},
+}
+
+
+def test_an_exec_that_is_refused_after_the_upgrade_says_nothing_of_the_image(
+    tmp_path: Path, run: asyncio.Runner
+) -> None:
+    """A v5 server answers 101 and tells in the stream that the container does not run yet."""
+    message = 'Internal error occurred: unable to upgrade connection: container not found ("kdebug-x")'
+
+    async def refuse(request: web.Request) -> web.WebSocketResponse:
+        answer = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+        await answer.prepare(request)
+        status = {"kind": "Status", "status": "Failure", "code": 500, "message": message}
+        await answer.send_bytes(b"\x03" + json.dumps(status).encode())
+        await answer.close()
+        return answer
+
+    async def connected() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", refuse))
+            api = await api_at(stack, tmp_path, url)
+            toolbox = Toolbox(api, Selected(POD, "app"), "kdebug-x", "registry/kdebug-toolbox:core")
+            with pytest.raises(ServerRefusal) as refused:
+                await toolbox.connect(request_seconds=5.0)
+            assert refused.value.code in NOT_YET and "container not found" in refused.value.message
+            assert not toolbox.delivered
+
+    run.run(connected())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"unable to retrieve container logs for containerd://4f", b"\x1b]52;c;AAAA\x07 rest of a long line"],
+)
+def test_a_log_line_without_a_time_is_text_whole(line: bytes) -> None:
+    """Its first word would otherwise be lost, or reach the terminal as a time, raw."""
+    assert parse_line("app", line) == LogLine("app", "", line)
+
+
+def test_a_log_line_with_a_time() -> None:
+    stamp = "2026-05-01T10:00:00.123456789+02:00"
+    assert parse_line("app", f"{stamp} hello you".encode()) == LogLine("app", stamp, b"hello you")
+
+
+def test_the_log_of_one_container_is_read_though_another_has_none(
+    tmp_path: Path, run: asyncio.Runner
+) -> None:
+    async def log(request: web.Request) -> web.Response:
+        if request.query["container"] != "init":
+            status = {"kind": "Status", "code": 400, "message": "app is waiting to start: PodInitializing"}
+            return web.json_response(status, status=400)
+        return web.Response(text="2026-05-01T10:00:00Z migrating\n")
+
+    async def read() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", log))
+            api = await api_at(stack, tmp_path, url)
+            pod = PodRef("default", "web", "app", ("app", "sidecar", "init"))
+            lines = []
+            with pytest.raises(Failed, match="1 more"):
+                async for line in merged(api, pod, pod.containers, LogQuery()):
+                    lines.append(line.text)
+            assert lines == [b"migrating"]
+
+    run.run(read())
