@@ -21,6 +21,14 @@ from kdebug.kube.library import load
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
+CONNECT_SECONDS = 4.0
+"""An address that swallows packets is told within the 5 s that a failure may take."""
+PATIENT_SECONDS = 30.0
+"""Whoever gives more than this (--timeout) waits as long for a connection, too."""
+CLOSE_SECONDS = 2.0
+"""How long the other side of a WebSocket may take to say goodbye."""
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Real servers send 32 KiB at a time."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """5,000 pods with long specs are below 100 MB; more than this is not an answer to us."""
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
@@ -67,6 +75,15 @@ class Api:
         self.config = config
         self.seconds = seconds
         self._rest: Any = None
+        self._retired: list[Any] = []
+        """Clients with old certificates, which requests under way may still use."""
+        self._renewing = asyncio.Lock()
+
+    def _timeout(self, idle_seconds: float = 0.0) -> aiohttp.ClientTimeout:
+        connect = CONNECT_SECONDS if self.seconds <= PATIENT_SECONDS else self.seconds
+        return aiohttp.ClientTimeout(
+            total=None, sock_connect=min(connect, self.seconds), sock_read=idle_seconds or None
+        )
 
     def _client(self) -> Any:
         if self._rest is None:
@@ -86,7 +103,7 @@ class Api:
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
         token = configuration.api_key.get("BearerToken")
         if token:
-            headers["Authorization"] = str(token)
+            headers["Authorization"] = str(token).strip()  # a token file may end with a line feed
         options: dict[str, Any] = {"headers": headers}
         if configuration.tls_server_name:
             options["server_hostname"] = configuration.tls_server_name
@@ -102,18 +119,24 @@ class Api:
 
         Credentials that expired (a plugin's token lives minutes) are renewed once.
         """
+        used = self.config.credentials
         try:
             return await self._once(method, path, params, body, content_type, seconds)
         except ServerRefusal as refusal:
-            if refusal.code != 401 or not await self._renewed():
+            if refusal.code != 401 or not await self._renewed(used):
                 raise
         return await self._once(method, path, params, body, content_type, seconds)
 
-    async def _renewed(self) -> bool:
-        before = self.config.configuration.api_key.get("BearerToken")
-        self.config = await load_config(self.config.choice)
-        await self.close()
-        return bool(self.config.configuration.api_key.get("BearerToken") != before)
+    async def _renewed(self, used: object) -> bool:
+        """Whether there are other credentials than those that were refused; once for all who ask."""
+        async with self._renewing:
+            if self.config.credentials == used:
+                config = await load_config(self.config.choice)
+                if config.credentials != used:
+                    self.config = config
+                    self._retired += [self._rest] if self._rest is not None else []
+                    self._rest = None
+            return self.config.credentials != used
 
     async def _once(
         self,
@@ -131,7 +154,12 @@ class Api:
         try:
             async with asyncio.timeout(seconds or self.seconds):
                 async with self._client().pool_manager.request(
-                    method, self.config.host + path, params=params, allow_redirects=False, **options
+                    method,
+                    self.config.host + path,
+                    params=params,
+                    allow_redirects=False,
+                    timeout=self._timeout(),
+                    **options,
                 ) as response:
                     data = await _limited(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -139,11 +167,15 @@ class Api:
         if response.status >= 400:
             raise refusal(response.status, data)
         try:
-            return json.loads(data)
-        except ValueError as error:
+            document = json.loads(data)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or response.status >= 300:
             raise ConnectionLost(
-                f"{self.config.host} is not a Kubernetes API server", why="it did not answer with JSON"
-            ) from error
+                f"{self.config.host} is not a Kubernetes API server",
+                why=f"it answered {response.status} and no JSON object",
+            )
+        return document
 
     async def request(self, what: str, method: str, path: str, **options: Any) -> Any:
         """`call`, with refusals as errors for people."""
@@ -163,14 +195,28 @@ class Api:
         Raises `ServerRefusal` before the first line, `ConnectionLost` when the stream breaks,
         `DeadlinePassed` after `idle_seconds` without a byte (0: never).
         """
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.seconds, sock_read=idle_seconds or None
-        )
+        used = self.config.credentials
+        try:
+            async for line in self._lines(path, params, idle_seconds):
+                yield line
+            return
+        except ServerRefusal as refused:
+            if refused.code != 401 or not await self._renewed(used):
+                raise
+        async for line in self._lines(path, params, idle_seconds):
+            yield line
+
+    async def _lines(self, path: str, params: Parameters, idle_seconds: float) -> AsyncIterator[bytes]:
         try:
             async with self._client().pool_manager.request(
-                "GET", self.config.host + path, params=params, timeout=timeout, **self._options()
+                "GET",
+                self.config.host + path,
+                params=params,
+                allow_redirects=False,
+                timeout=self._timeout(idle_seconds),
+                **self._options(),
             ) as response:
-                if response.status >= 400:
+                if response.status >= 300:
                     raise refusal(response.status, await _limited(response))
                 async for line in _split_lines(response.content):
                     yield line
@@ -179,13 +225,23 @@ class Api:
 
     async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
         """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
+        used = self.config.credentials
+        try:
+            return await self._upgraded(path, params, protocols)
+        except ServerRefusal as refused:
+            if refused.code != 401 or not await self._renewed(used):
+                raise
+        return await self._upgraded(path, params, protocols)
+
+    async def _upgraded(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
         try:
             async with asyncio.timeout(self.seconds):
                 return await self._client().pool_manager.ws_connect(
                     self.config.host + path,
                     params=params,
                     protocols=protocols,
-                    max_msg_size=0,
+                    max_msg_size=MAX_MESSAGE_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                     **self._options(),
                 )
         except aiohttp.WSServerHandshakeError as error:
@@ -196,16 +252,17 @@ class Api:
     async def _handshake_refusal(
         self, error: aiohttp.WSServerHandshakeError, path: str, params: Parameters
     ) -> ServerRefusal:
-        """aiohttp drops the body; where the refusal is the server's own, a plain request tells it."""
-        if error.status in (401, 403, 404):
+        """aiohttp drops the body; where the refusal is the server's own, a plain request tells it: GET, or
+        POST where `create` is what is missing. Neither runs anything, for only an upgrade does."""
+        for method in ("GET", "POST") if error.status in (401, 403, 404) else ():
             try:
-                await self.call("GET", path, params=params)
+                await self._once(method, path, params, None, "application/json", 0.0)
             except ServerRefusal as told:
                 if told.code == error.status:
                     return told
             except KdebugError:
                 pass
-        return ServerRefusal(error.status, "", error.message or f"HTTP status {error.status}", {})
+        return ServerRefusal(error.status, "", f"HTTP status {error.status}", {})
 
     def unreachable(self, error: Exception, seconds: float) -> KdebugError:
         """A failure below HTTP as an error for people."""
@@ -217,6 +274,11 @@ class Api:
                 f"the certificate of {host} is not trusted",
                 why=" ".join(str(getattr(error, "certificate_error", error)).split()),
                 next_step=f"check certificate-authority of {self.config.cluster} in the kubeconfig",
+            )
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return DeadlinePassed(
+                f"{host} did not accept a connection within {self._timeout().sock_connect:g} s",
+                next_step="check the network or VPN, or give it more time with --timeout",
             )
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             return DeadlinePassed(
@@ -232,8 +294,9 @@ class Api:
 
     async def close(self) -> None:
         forget_copies()
-        if self._rest is not None:
-            rest, self._rest = self._rest, None
+        clients = [*self._retired, *([self._rest] if self._rest is not None else [])]
+        self._rest, self._retired = None, []
+        for rest in clients:
             await rest.close()
 
 

@@ -43,6 +43,14 @@ class ClusterConfig:
     namespace: str
     choice: Choice = field(default_factory=Choice)
 
+    certificate: bytes = b""
+    """The client's, where it has one."""
+
+    @property
+    def credentials(self) -> tuple[object, bytes]:
+        """What tells one login from another."""
+        return self.configuration.api_key.get("BearerToken"), self.certificate
+
     @property
     def host(self) -> str:
         return str(self.configuration.host)
@@ -71,7 +79,10 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         _check_context(merged.value, name)
         loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
         configuration = client.Configuration()
+        # As kubectl: many a cluster's own authority lacks extensions that Python 3.13 began to demand.
+        configuration.disable_strict_ssl_verification = True
         await _credentials(loader, configuration)
+        certificate = _contents(configuration.cert_file)
     except (
         config_error,
         yaml.YAMLError,
@@ -93,7 +104,15 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         user=str(entry.get("user", "")),
         namespace=choice.namespace or str(entry.get("namespace") or "default"),
         choice=choice,
+        certificate=certificate,
     )
+
+
+def _contents(path: str | None) -> bytes:
+    if not path:
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _current(config: dict[str, Any], paths: str) -> str:
@@ -159,6 +178,7 @@ async def _credentials(loader: Any, configuration: Any) -> None:
 def _in_cluster(choice: Choice) -> ClusterConfig:
     library, client = load("config.incluster_config"), load("client.configuration")
     configuration = client.Configuration()
+    configuration.disable_strict_ssl_verification = True
     try:
         library.load_incluster_config(client_configuration=configuration)
         with open(IN_CLUSTER_NAMESPACE, encoding="utf-8") as file:

@@ -19,9 +19,6 @@ from kdebug.kube.images import DEFAULT_IMAGE
 from kdebug.kube.pods import Object, Selected, select
 from kdebug.target import Target
 
-CONNECT_SECONDS = 4.0
-"""An address that swallows packets is told within the 5 s that a failure may take."""
-
 
 class PodChoice(Protocol):
     """The fields of `open.PodOptions` that are read here."""

@@ -21,7 +21,6 @@ STDIN, STDOUT, STDERR, STATUS = range(4)
 PIECE_BYTES = 32 * 1024
 """What the API server's own copies are made of; longer messages would be split by it all the same."""
 LOG_BYTES = 4096
-CLOSE_SECONDS = 2.0
 
 
 class ExecEnd:
