@@ -7,6 +7,7 @@ import base64
 import contextlib
 import datetime
 import json
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kdebug.errors import Failed
+from kdebug.errors import ConnectionLost, DeadlinePassed, Failed
 from kdebug.kube.api import Api, ServerRefusal
+from kdebug.kube.backend import PodBackend
 from kdebug.kube.config import Choice, load_config
+from kdebug.kube.exec import ExecChannel
 from kdebug.kube.logs import merged, parse_line
 from kdebug.kube.pods import Selected
-from kdebug.kube.stream import NOT_YET, Toolbox
+from kdebug.kube.stream import NOT_YET, Toolbox, watch_pod
+from kdebug.protocol.requests import ListProcesses, OpenTarget
 from kdebug.target.cluster import LogLine, LogQuery, PodRef
 
 
@@ -168,3 +172,163 @@ def test_the_log_of_one_container_is_read_though_another_has_none(
             assert lines == [b"migrating"]
 
     run.run(read())
+
+
+def test_a_server_that_accepts_and_says_nothing_is_told_in_time(
+    tmp_path: Path, run: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdebug.kube.api.CONNECT_SECONDS", 0.2)
+
+    async def call() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            silent = socket.create_server(("127.0.0.1", 0))
+            stack.callback(silent.close)
+            api = await api_at(stack, tmp_path, f"https://127.0.0.1:{silent.getsockname()[1]}")
+            with pytest.raises(DeadlinePassed, match="did not accept a connection within 0.2 s"):
+                await api.call("GET", "/version")
+
+    run.run(asyncio.wait_for(call(), 3))
+
+
+def rotating(folder: Path, valid: list[str]) -> tuple[web.RouteDef, dict[str, object]]:
+    """A server that takes one token at a time, and the user whose token file follows."""
+    token = folder / "token"
+    token.write_text("old\n")
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        token.write_text("new\n")
+        await asyncio.sleep(0.05)
+        if request.headers["Authorization"] != f"Bearer {valid[0]}":
+            return web.json_response({"kind": "Status", "code": 401, "message": "Unauthorized"}, status=401)
+        if "exec" in request.path and "Upgrade" in request.headers:
+            upgraded = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+            await upgraded.prepare(request)
+            await upgraded.close()
+            return upgraded
+        return web.json_response({"kind": "Pod"})
+
+    return web.get("/{rest:.*}", answer), {"tokenFile": str(token)}
+
+
+def test_credentials_are_renewed_once_for_all_requests_under_way(
+    tmp_path: Path, run: asyncio.Runner
+) -> None:
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            route, user = rotating(tmp_path, ["new"])
+            api = await api_at(stack, tmp_path, await serve(stack, route), **user)
+            answers = await asyncio.gather(*(api.call("GET", f"/{n}") for n in range(8)))
+            assert answers == [{"kind": "Pod"}] * 8
+
+    run.run(ask())
+
+
+def test_exec_and_watch_renew_their_credentials_too(tmp_path: Path, run: asyncio.Runner) -> None:
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            route, user = rotating(tmp_path, ["new"])
+            url = await serve(stack, route)
+            api = await api_at(stack, tmp_path, url, **user)
+            await (await ExecChannel.start(api, "default", "web", "app", ["true"])).close()
+            (tmp_path / "token").write_text("old")
+            api = await api_at(stack, tmp_path, url, **user)
+            assert [line async for line in api.lines("/pods", [])] == [b'{"kind": "Pod"}']
+
+    run.run(ask())
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "<html>", "3"])
+def test_what_is_no_api_server_is_told(tmp_path: Path, run: asyncio.Runner, body: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=body)
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", answer))
+            api = await api_at(stack, tmp_path, url)
+            with pytest.raises(ConnectionLost, match="not a Kubernetes API server"):
+                await api.call("GET", "/api/v1/namespaces/default/pods/web")
+
+    run.run(ask())
+
+
+@pytest.mark.parametrize("status", [200, 429, 500])
+def test_a_watch_that_ends_at_once_does_not_spin(tmp_path: Path, run: asyncio.Runner, status: int) -> None:
+    watches = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal watches
+        if "watch" not in request.query:
+            return web.json_response(POD)
+        watches += 1
+        return web.Response(status=status, text='{"type": "MODI')
+
+    async def look() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", answer))
+            api = await api_at(stack, tmp_path, url)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    async for seen in watch_pod(api, Selected(POD, "app"), "1"):
+                        assert seen == POD
+
+    run.run(look())
+    assert watches <= 2
+
+
+class Gone:
+    """A connection that is lost; `toolbox` cannot make another, and counts how often that was tried."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def send(self, request: Any) -> Any:
+        raise ConnectionLost("the connection to the agent is lost")
+
+    async def close(self) -> None:
+        pass
+
+    async def connect(self, *, request_seconds: float) -> Any:
+        self.tries += 1
+        await asyncio.sleep(0.05)
+        raise ConnectionLost("the API server cannot be reached")
+
+    selected = Selected(POD, "app")
+
+    @property
+    def api(self) -> Any:
+        return self
+
+    async def call(self, *_: object, **__: object) -> Any:
+        raise ConnectionLost("the API server cannot be reached")
+
+
+def test_requests_that_lost_one_stream_share_one_try_to_reconnect(run: asyncio.Runner) -> None:
+    gone: Any = Gone()
+    backend = PodBackend(gone, gone, OpenTarget(pid=1), 5.0)
+
+    async def lose() -> None:
+        asked = (backend.send(ListProcesses()) for _ in range(10))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(answer, ConnectionLost) for answer in answers)
+
+    run.run(lose())
+    assert gone.tries == 1
+
+
+def test_a_reconnect_that_fails_half_way_leaves_no_agent_behind(run: asyncio.Runner) -> None:
+    class Half(Gone):
+        closed = False
+
+        async def connect(self, *, request_seconds: float) -> Any:
+            return self
+
+        async def close(self) -> None:
+            self.closed = True
+
+    gone: Any = Gone()
+    half: Any = Half()
+    backend = PodBackend(half, gone, OpenTarget(pid=1), 5.0)
+    with pytest.raises(ConnectionLost):
+        run.run(backend.send(ListProcesses()))
+    assert half.closed
