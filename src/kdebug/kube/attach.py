@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from kdebug.errors import ConnectionLost, Failed, KdebugError, NotFound
-from kdebug.kube import ephemeral, ladder
+from kdebug.kube import ephemeral, ladder, sessions
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.ephemeral import ToolboxSpec
 from kdebug.kube.exec import ExecChannel
-from kdebug.kube.failures import ToolboxFailed, reason_against, toolbox_state
+from kdebug.kube.failures import ToolboxFailed, reason_against, reason_for_ever, toolbox_state
 from kdebug.kube.ladder import Identity, Rung
 from kdebug.kube.pods import Object, Selected, container_id
 from kdebug.kube.stream import Toolbox, connect_when_running, watch_pod
@@ -49,6 +49,8 @@ class Report:
     toolbox: str = ""
     rung: Optional[Rung] = None
     created: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """Of those created, what was ended again because it read too little."""
     reused: bool = False
     delivered: bool = False
     refused: list[tuple[str, str]] = field(default_factory=list)
@@ -86,32 +88,44 @@ class Attachment:
     async def run(self) -> Attached:
         """Raises `Failed`, `AccessDenied`, `DeadlinePassed`, `ConnectionLost` with what to do next."""
         started = time.monotonic()
-        await self._await_target()
+        leaving = await self._await_target()
         rungs = ladder.plan(
             self.selected.pod, self.selected.container, self.options.profile, self.options.custom
         )
         found = await self._reused(rungs)
-        if found is None or not self._good_enough(found):
+        if found is None and leaving is not None:
+            raise leaving
+        if leaving is None and (found is None or not self._good_enough(found)):
             tried = {name for name, _, _ in self._tried}
             left = [rung for rung in rungs if rung.name not in tried]
             found = await self._created(left, found)
+        assert found is not None
         self.report.seconds = time.monotonic() - started
         return found
 
-    async def _await_target(self) -> None:
-        """The target runs, or `--wait` until it does."""
+    async def _await_target(self) -> Optional[KdebugError]:
+        """The target runs, or `--wait` until it does. For a pod that terminates the reason why nothing
+        can be added, for there may be a toolbox in it."""
         pod, container = self.selected.pod, self.selected.container
-        reason = reason_against(pod, container, await self._on_windows())
-        if reason is None or (ephemeral.toolboxes(pod) and "deletionTimestamp" in pod["metadata"]):
-            return
+        windows = await self._on_windows()
+        never, reason = reason_for_ever(pod, container, windows), reason_against(pod, container, windows)
+        if never is not None:
+            raise never
+        if reason is None:
+            return None
+        if ephemeral.toolboxes(pod) and "deletionTimestamp" in pod["metadata"]:
+            return reason
         if not self.options.wait:
             raise reason
         self.options.step(f"waiting for {container} to start: {reason.why or reason.what}")
         version = str(pod["metadata"].get("resourceVersion", ""))
         async for seen in watch_pod(self.api, self.selected, version):
+            if (never := reason_for_ever(seen, container)) is not None:
+                raise never
             if reason_against(seen, container) is None:
                 self.selected = Selected(seen, container, self.selected.notes)
-                return
+                return None
+        raise AssertionError("unreachable")
 
     async def _on_windows(self) -> bool:
         spec = self.selected.pod["spec"]
@@ -179,7 +193,7 @@ class Attachment:
                     break
                 continue
             if best is not None:
-                await best.backend.close()
+                await self._replaced(best)
             best = attached
             self.report.reused = attached.backend.toolbox.name not in self.report.created
             if self._good_enough(attached):
@@ -195,6 +209,18 @@ class Attachment:
         if problem is not None:
             raise problem
         raise ephemeral.refused_error(refused, self.selected)
+
+    async def _replaced(self, worse: Attached) -> None:
+        """Let go of a toolbox that reads too little; end it when it is of this very run."""
+        await worse.backend.close()
+        toolbox = worse.backend.toolbox
+        if toolbox.name not in self.report.created:
+            return
+        try:
+            await sessions.end(self.api, self.selected, toolbox.name, toolbox.image)
+            self.report.ended.append(toolbox.name)
+        except (KdebugError, ServerRefusal) as error:
+            self.options.step(f"{toolbox.name} could not be ended: {error}")
 
     def _exec_refused(self, refusal: ServerRefusal) -> KdebugError:
         return refusal.explained(f"exec into {self.selected.label} is refused")
@@ -302,8 +328,3 @@ class Attachment:
 
 def _user_of(rung: Rung) -> tuple[str, Any, Any]:
     return rung.name, rung.context.get("runAsUser"), rung.context.get("runAsGroup")
-
-
-async def attach(api: Api, selected: Selected, options: AttachOptions) -> Attached:
-    """See `Attachment.run`."""
-    return await Attachment(api, selected, options).run()

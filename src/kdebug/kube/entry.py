@@ -12,7 +12,7 @@ from kdebug.errors import UsageError
 from kdebug.expression import TargetExpression
 from kdebug.kube import account, headroom, ladder
 from kdebug.kube.api import Api
-from kdebug.kube.attach import AttachOptions, attach
+from kdebug.kube.attach import Attachment, AttachOptions
 from kdebug.kube.config import Choice, load_config
 from kdebug.kube.ephemeral import Lifetime, ToolboxSpec
 from kdebug.kube.images import DEFAULT_IMAGE
@@ -122,7 +122,7 @@ async def open_pod(
     selected = await choose(api, expression, pod, options.note)
     for line in await headroom.warnings(api, selected):
         options.note(line)
-    attached = await attach(
+    attachment = Attachment(
         api,
         selected,
         AttachOptions(
@@ -135,6 +135,12 @@ async def open_pod(
             step=options.step,
         ),
     )
+    try:
+        attached = await attachment.run()
+    except BaseException:  # an interrupt, too, leaves behind what was added before it
+        for line in account.failed_lines(attachment.report, selected):
+            options.note(line)
+        raise
     stack.push_async_callback(attached.backend.close)
     for line in account.attached_lines(attached):
         options.note(line)

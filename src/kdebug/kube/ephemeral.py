@@ -115,6 +115,16 @@ def profile_of(toolbox: Object) -> str:
     return _variable(toolbox, PROFILE) or "unknown"
 
 
+def lifetime_of(toolbox: Object) -> Optional[Lifetime]:
+    """What its `hold` was told; None when its command is not ours."""
+    words = [str(word) for word in toolbox.get("command") or []]
+    told = dict(zip(words[:-1], words[1:]))
+    try:
+        return Lifetime(*(float(told[f"--{name}"]) for name in ("ttl", "max-ttl", "idle")))
+    except (KeyError, ValueError):
+        return None
+
+
 def _variable(toolbox: Object, name: str) -> str:
     return next((str(e.get("value")) for e in toolbox.get("env") or [] if e.get("name") == name), "")
 

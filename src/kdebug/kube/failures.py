@@ -39,6 +39,20 @@ def ended_text(terminated: Object) -> str:
 def reason_against(pod: Object, container: str, windows_node: bool = False) -> Optional[KdebugError]:
     """Why nothing can be attached now, before anything is created; None when it may work."""
     name = pod["metadata"]["name"]
+    if (never := reason_for_ever(pod, container, windows_node)) is not None:
+        return never
+    if "deletionTimestamp" in pod["metadata"]:
+        return Failed(
+            f"the pod {name} is terminating",
+            why=f"it was deleted, and must be gone by {pod['metadata']['deletionTimestamp']}; "
+            "the kubelet starts no more containers in it",
+        )
+    return _not_running(pod, container, name)
+
+
+def reason_for_ever(pod: Object, container: str, windows_node: bool = False) -> Optional[KdebugError]:
+    """What no waiting will change; None when there is no such thing."""
+    name = pod["metadata"]["name"]
     if MIRROR in (pod["metadata"].get("annotations") or {}):
         return Failed(
             f"{name} is a static pod",
@@ -54,13 +68,7 @@ def reason_against(pod: Object, container: str, windows_node: bool = False) -> O
             why=_last_end(pod, container),
             next_step=f"`kdebug logs {name}` and `kdebug describe {name}` still work",
         )
-    if "deletionTimestamp" in pod["metadata"]:
-        return Failed(
-            f"the pod {name} is terminating",
-            why=f"it was deleted, and must be gone by {pod['metadata']['deletionTimestamp']}; "
-            "the kubelet starts no more containers in it",
-        )
-    return _not_running(pod, container, name)
+    return None
 
 
 def _last_end(pod: Object, container: str) -> str:
