@@ -100,10 +100,10 @@ class Api:
 
     def _options(self) -> dict[str, Any]:
         rest, configuration = self._client(), self.config.configuration
-        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        headers = [("User-Agent", USER_AGENT), ("Accept", "application/json"), *self.config.impersonation]
         token = configuration.api_key.get("BearerToken")
         if token:
-            headers["Authorization"] = str(token).strip()  # a token file may end with a line feed
+            headers.append(("Authorization", str(token).strip()))  # a token file may end with a line feed
         options: dict[str, Any] = {"headers": headers}
         if configuration.tls_server_name:
             options["server_hostname"] = configuration.tls_server_name
@@ -150,7 +150,7 @@ class Api:
         options = self._options()
         if body is not None:
             options["data"] = json.dumps(body).encode()
-            options["headers"]["Content-Type"] = content_type
+            options["headers"].append(("Content-Type", content_type))
         try:
             async with asyncio.timeout(seconds or self.seconds):
                 async with self._client().pool_manager.request(

@@ -13,6 +13,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from kdebug.errors import AccessDenied, DeadlinePassed, Failed, NotFound, UsageError
 from kdebug.kube.library import load
@@ -45,6 +46,8 @@ class ClusterConfig:
 
     certificate: bytes = b""
     """The client's, where it has one."""
+    impersonation: tuple[tuple[str, str], ...] = ()
+    """Headers that say as whom the requests are made."""
 
     @property
     def credentials(self) -> tuple[object, bytes]:
@@ -75,6 +78,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
     config_error = load("config.config_exception").ConfigException
     try:
         merged = library.KubeConfigMerger(paths).config
+        _anchor(merged.value.get("users") or [])
         name = choice.context or _current(merged.value, paths)
         _check_context(merged.value, name)
         loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
@@ -83,6 +87,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         configuration.disable_strict_ssl_verification = True
         await _credentials(loader, configuration)
         certificate = _contents(configuration.cert_file)
+        impersonation = _impersonation(_plain(loader._user))
     except (
         config_error,
         yaml.YAMLError,
@@ -105,6 +110,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         namespace=choice.namespace or str(entry.get("namespace") or "default"),
         choice=choice,
         certificate=certificate,
+        impersonation=impersonation,
     )
 
 
@@ -113,6 +119,32 @@ def _contents(path: str | None) -> bytes:
         return b""
     with open(path, "rb") as file:
         return file.read()
+
+
+FILES_OF_USERS = ("client-certificate", "client-key", "tokenFile")
+
+
+def _anchor(users: list[Any]) -> None:
+    """Files of a user are named relative to the kubeconfig that the user is in; the library takes that of
+    the cluster, which is another one where several are merged."""
+    for item in users:
+        user, path = _plain(item).get("user"), getattr(item, "path", None)
+        if not isinstance(user, dict) or not path:
+            continue
+        folder = os.path.dirname(os.path.abspath(path))
+        user |= {
+            key: os.path.join(folder, user[key]) for key in FILES_OF_USERS if isinstance(user.get(key), str)
+        }
+
+
+def _impersonation(user: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """`as`, `as-uid`, `as-groups`, `as-user-extra`: whoever asks to act as another, often one with fewer
+    rights, must not act as himself."""
+    headers = [("Impersonate-User", user.get("as")), ("Impersonate-Uid", user.get("as-uid"))]
+    headers += [("Impersonate-Group", group) for group in user.get("as-groups") or []]
+    for key, values in (user.get("as-user-extra") or {}).items():
+        headers += [(f"Impersonate-Extra-{quote(key, safe='')}", value) for value in values]
+    return tuple((name, str(value)) for name, value in headers if value)
 
 
 def _current(config: dict[str, Any], paths: str) -> str:
