@@ -179,11 +179,17 @@ def _alive(pod: Object, target: str, toolbox: Object) -> bool:
     return str(state["running"].get("startedAt", "")) >= str(started)
 
 
+def running(pod: Object, target: str) -> bool:
+    """Whether a toolbox for this target runs, of whatever rung: then its room has been found."""
+    mine = [item for item in toolboxes(pod) if item.get("targetContainerName") == target]
+    return any(_alive(pod, target, item) for item in mine)
+
+
 def _covers(context: Object, rung: Rung) -> bool:
     """Whether a toolbox runs as this rung would have it; a guessed user may have been corrected."""
     fields = {"capabilities"} if rung.guess else {"runAsUser", "runAsGroup", "capabilities"}
     if rung.name == CUSTOM:
-        fields = {*rung.context, *context}
+        fields |= {*rung.context, "privileged", "procMount"}
     return all(context.get(key) == rung.context.get(key) for key in fields)
 
 

@@ -121,6 +121,9 @@ def match_caps(pod: Object, name: str, identity: Identity) -> Rung:
         context["capabilities"] = capabilities
     else:
         del context["capabilities"]
+    if "CAP_SYS_ADMIN" in (capabilities.get("add") or []):
+        # The API server takes this name for a contradiction (validation.ValidateSecurityContext).
+        del context["allowPrivilegeEscalation"]
     return Rung(MATCH_CAPS, context, f"{rung.why}, and its own capabilities", rung.guess)
 
 
@@ -201,4 +204,10 @@ def custom_context(base: Object, custom: Object) -> Object:
             f"the profile holds {', '.join(unknown)}",
             next_step=f"a profile is a securityContext: {', '.join(ALLOWED_CUSTOM)}",
         )
-    return {key: value for key, value in (base | given).items() if value is not None}
+    context = base | given
+    # What follows from the fields that were given, or the API server and the kubelet refuse it.
+    if "runAsUser" in given and "runAsNonRoot" not in given:
+        context["runAsNonRoot"] = given["runAsUser"] not in (0, None)
+    if given.get("privileged") and "allowPrivilegeEscalation" not in given:
+        context["allowPrivilegeEscalation"] = None
+    return {key: value for key, value in context.items() if value is not None}
