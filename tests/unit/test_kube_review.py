@@ -20,15 +20,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kdebug.errors import ConnectionLost, DeadlinePassed, Failed
+from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, UsageError
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.config import Choice, load_config
+from kdebug.kube.ephemeral import Lifetime, ToolboxSpec, container, lifetime_of, reusable
 from kdebug.kube.exec import ExecChannel
+from kdebug.kube.failures import ToolboxFailed, toolbox_state
+from kdebug.kube.headroom import memory_limit
+from kdebug.kube.ladder import Rung, plan
 from kdebug.kube.logs import merged, parse_line
 from kdebug.kube.pods import Selected
 from kdebug.kube.stream import NOT_YET, Toolbox, watch_pod
 from kdebug.protocol.requests import ListProcesses, OpenTarget
+from kdebug.settings import Settings
 from kdebug.target.cluster import LogLine, LogQuery, PodRef
 
 
@@ -332,3 +337,131 @@ def test_a_reconnect_that_fails_half_way_leaves_no_agent_behind(run: asyncio.Run
     with pytest.raises(ConnectionLost):
         run.run(backend.send(ListProcesses()))
     assert half.closed
+
+
+def test_as_another_user_is_honoured(tmp_path: Path, run: asyncio.Runner) -> None:
+    seen: list[tuple[str | None, list[str]]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        headers = request.headers
+        seen.append((headers.get("Impersonate-User"), headers.getall("Impersonate-Group", [])))
+        return web.json_response({"kind": "Pod"})
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", answer))
+            user: dict[str, object] = {"token": "t", "as": "viewer", "as-groups": ["a", "b"]}
+            await (await api_at(stack, tmp_path, url, **user)).call("GET", "/")
+
+    run.run(ask())
+    assert seen == [("viewer", ["a", "b"])]
+
+
+def test_a_users_files_are_beside_the_kubeconfig_of_the_user(tmp_path: Path, run: asyncio.Runner) -> None:
+    """With several files in KUBECONFIG, the cluster may be in another one."""
+    public, private = certificate()
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "crt").write_bytes(public)
+    (tmp_path / "user" / "key").write_bytes(private)
+    whole = yaml.safe_load(kubeconfig(tmp_path, "https://192.0.2.9", None).read_text())
+    user = {"client-certificate": "crt", "client-key": "key"}
+    (tmp_path / "user" / "config").write_text(yaml.safe_dump({"users": [{"name": "me", "user": user}]}))
+    (tmp_path / "config").write_text(yaml.safe_dump({**whole, "users": []}))
+    paths = f"{tmp_path}/config:{tmp_path}/user/config:{tmp_path}/missing"
+    found = run.run(load_config(Choice(paths)))
+    assert found.certificate == public
+
+
+def toolbox_pod(*made: tuple[str, str, dict[str, Any]], **spec: Any) -> dict[str, Any]:
+    """Its target started at ten, its toolboxes (profile, image, security context) at eleven."""
+    started = {"state": {"running": {"startedAt": "2026-05-01T10:00:00Z"}}}
+    added, states = [], []
+    for number, (profile, image, context) in enumerate(made):
+        rung = Rung(profile, context, "")
+        one = container(f"kdebug-{number}", ToolboxSpec("asked:1", (), {}, "0"), rung, "app")
+        added.append({**one, "image": image})
+        states.append(
+            {"name": f"kdebug-{number}", "state": {"running": {"startedAt": "2026-05-01T11:00:00Z"}}}
+        )
+    status = {"containerStatuses": [{"name": "app", **started}], "ephemeralContainerStatuses": states}
+    return {**POD, "spec": {**POD["spec"], "ephemeralContainers": added, **spec}, "status": status}
+
+
+MATCH_CONTEXT = {"runAsUser": 7, "runAsGroup": 8, "capabilities": {"drop": ["ALL"]}}
+MATCH_RUNG = Rung("match", MATCH_CONTEXT, "")
+
+
+def reused(pod: dict[str, Any], rung: Rung, image: str = "asked:1", any_user: bool = False) -> list[str]:
+    return [toolbox["name"] for toolbox, _ in reusable(pod, "app", image, [rung], any_user)]
+
+
+def test_an_image_that_admission_rewrote_is_still_ours() -> None:
+    """A mirror or a digest in its place: every command would otherwise add one more container."""
+    pod = toolbox_pod(("match", "mirror.example/asked@sha256:00", MATCH_CONTEXT))
+    assert reused(pod, MATCH_RUNG) == ["kdebug-0"]
+    assert reused(pod, MATCH_RUNG, "other:1") == []
+
+
+def test_in_a_shared_namespace_a_toolbox_outlives_its_target() -> None:
+    pod = toolbox_pod(("match", "asked:1", MATCH_CONTEXT))
+    pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2026-05-01T12:00:00Z"
+    assert reused(pod, MATCH_RUNG) == []
+    pod["spec"]["shareProcessNamespace"] = True
+    assert reused(pod, MATCH_RUNG) == ["kdebug-0"]
+
+
+def test_a_profile_of_ones_own_is_only_reused_when_it_is_the_same() -> None:
+    pod = toolbox_pod(("custom", "asked:1", {**MATCH_CONTEXT, "privileged": True}))
+    assert reused(pod, Rung("custom", MATCH_CONTEXT, "")) == []
+    assert reused(pod, Rung("custom", {**MATCH_CONTEXT, "privileged": True}, "")) == ["kdebug-0"]
+
+
+def test_a_profile_of_ones_own_does_not_contradict_itself() -> None:
+    """The kubelet refuses uid 0 with runAsNonRoot, the API server privileged without escalation."""
+    pod = {**POD, "spec": {"containers": [{"name": "app", "securityContext": {"runAsUser": 7}}]}}
+    (rung,) = plan(pod, "app", "custom", {"runAsUser": 0, "privileged": True})
+    assert rung.context["runAsNonRoot"] is False
+    assert "allowPrivilegeEscalation" not in rung.context
+
+
+@pytest.mark.parametrize(
+    ("message", "climbs"),
+    [
+        ("container has runAsNonRoot and image will run as root", True),
+        ('exec: "python3": permission denied', True),
+        ("context deadline exceeded", False),
+        ("no space left on device", False),
+        ('invalid target container: container "app" is not running', False),
+    ],
+)
+def test_only_what_rights_can_change_is_a_reason_to_climb(message: str, climbs: bool) -> None:
+    state = {"waiting": {"reason": "CreateContainerError", "message": message}}
+    pod = {**POD, "status": {"ephemeralContainerStatuses": [{"name": "kdebug-0", "state": state}]}}
+    with pytest.raises(ToolboxFailed) as failed:
+        toolbox_state(pod, "kdebug-0", "asked:1", "app")
+    assert failed.value.climb is climbs
+
+
+def test_the_memory_of_a_pod_is_that_of_the_pod() -> None:
+    def limited(text: str) -> dict[str, Any]:
+        return {"resources": {"limits": {"memory": text}}}
+
+    sidecar = {"name": "proxy", "restartPolicy": "Always", **limited("2Mi")}
+    spec = {"containers": [{"name": "app", **limited("1Mi")}], "initContainers": [sidecar]}
+    assert memory_limit({"spec": spec}) == 3 * 2**20
+    assert memory_limit({"spec": {"containers": [{"name": "app"}], **limited("5Mi")}}) == 5 * 2**20
+    assert memory_limit({"spec": {"containers": [{"name": "app"}]}}) is None
+
+
+def test_who_lives_how_long_is_read_from_the_toolbox_itself() -> None:
+    pod = toolbox_pod(("match", "asked:1", MATCH_CONTEXT))
+    made = pod["spec"]["ephemeralContainers"][0]
+    assert lifetime_of(made) is None
+    made["command"] = ["python3", "-c", "...", "--ttl", "60", "--max-ttl", "1e+06", "--idle", "7.5"]
+    assert lifetime_of(made) == Lifetime(60.0, 1e6, 7.5)
+
+
+@pytest.mark.parametrize("raw", ["-1", "0", "nan", "inf", "soon", [1]])
+def test_a_time_that_is_none_is_told(raw: object) -> None:
+    with pytest.raises(UsageError, match="seconds above 0"):
+        Settings({"ttl": raw}, "config.yaml").get("ttl", 3600.0)

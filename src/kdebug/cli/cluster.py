@@ -16,7 +16,7 @@ from kdebug.cli.console import Document, emit, note, write_bytes
 from kdebug.cli.system import access_checks
 from kdebug.cli.table import exact, table
 from kdebug.cli.verb import Common, common_options, one_target, with_target
-from kdebug.errors import Failed, NotFound, UsageError
+from kdebug.errors import KdebugError, NotFound, UsageError
 from kdebug.expression import EXAMPLES, OWNERS, TargetExpression
 from kdebug.open import open_cluster, role_objects
 from kdebug.sanitise import file_bytes, one_line
@@ -101,7 +101,7 @@ class _LogWriter:
             write_bytes(json.dumps(row).encode() + b"\n")
             return
         self._width = max(self._width, len(line.container))
-        head = f"{line.at} ".encode() if self._timestamps else b""
+        head = f"{line.at} ".encode() if self._timestamps and line.at else b""
         head += f"{line.container:<{self._width}} | ".encode() if self._several else b""
         text = file_bytes(line.text).encode() if self._terminal else line.text
         write_bytes(head + text + b"\n")
@@ -216,7 +216,7 @@ async def _asked(cluster: Cluster, found: list[Session]) -> tuple[list[Session],
         if session.state == "running":
             try:
                 session = await cluster.ask(session)
-            except Failed as error:
+            except KdebugError as error:
                 problems.append(str(error))
         answers.append(session)
     return answers, problems
