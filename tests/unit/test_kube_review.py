@@ -465,3 +465,17 @@ def test_who_lives_how_long_is_read_from_the_toolbox_itself() -> None:
 def test_a_time_that_is_none_is_told(raw: object) -> None:
     with pytest.raises(UsageError, match="seconds above 0"):
         Settings({"ttl": raw}, "config.yaml").get("ttl", 3600.0)
+
+
+def test_an_interrupt_while_the_library_is_loaded_is_not_lost(tmp_path: Path, run: asyncio.Runner) -> None:
+    path = kubeconfig(tmp_path, "https://192.0.2.9", {"token": "t"})
+
+    async def interrupted() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # as asyncio.run does at SIGINT
+        await load_config(Choice(str(path)))
+        await asyncio.sleep(0)
+
+    with pytest.raises(asyncio.CancelledError):
+        run.run(interrupted())

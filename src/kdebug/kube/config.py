@@ -190,8 +190,10 @@ async def _credentials(loader: Any, configuration: Any) -> None:
     logger.addHandler(overheard)
     propagate, logger.propagate = logger.propagate, False
     try:
-        await asyncio.wait_for(loader.load_and_set(configuration), PLUGIN_SECONDS)
-    except asyncio.TimeoutError:
+        # Not wait_for: of an interrupt while the library was loaded it would make a success.
+        async with asyncio.timeout(PLUGIN_SECONDS):
+            await loader.load_and_set(configuration)
+    except TimeoutError:
         raise DeadlinePassed(
             f"the credential plugin did not answer within {PLUGIN_SECONDS:.0f} s",
             next_step="run a kubectl command to log in, then try again",
