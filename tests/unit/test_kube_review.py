@@ -479,3 +479,11 @@ def test_an_interrupt_while_the_library_is_loaded_is_not_lost(tmp_path: Path, ru
 
     with pytest.raises(asyncio.CancelledError):
         run.run(interrupted())
+
+
+def test_apparmor_does_not_stand_between_the_toolbox_and_a_privileged_target() -> None:
+    privileged = {"name": "app", "securityContext": {"privileged": True}}
+    (rung,) = plan({**POD, "spec": {"containers": [privileged]}}, "app", "auto")
+    assert rung.context["appArmorProfile"] == {"type": "Unconfined"}
+    (*_, rung) = plan(POD, "app", "auto")
+    assert "appArmorProfile" not in rung.context
