@@ -249,11 +249,20 @@ def stop(name: str, common: Common) -> int:
             raise NotFound(
                 f"no toolbox is or is in {name}", next_step="`kdebug sessions` lists what there is"
             )
+        problems: list[KdebugError] = []
         for session in running:
-            await cluster.stop(session)
+            try:
+                await cluster.stop(session)
+            except KdebugError as error:
+                problems.append(error)  # the others are to end all the same
+                continue
             note(
                 f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod"
             )
+        for problem in problems[1:]:
+            note(str(problem))
+        if problems:
+            raise problems[0]
         if not running:
             note(f"nothing of kdebug runs in {name}")
         return 0
