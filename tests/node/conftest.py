@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from .support import packages, runtime
+from .support.cli import Kdebug
 from .support.cluster import Cluster
 from .support.node import Node
 
@@ -85,3 +86,20 @@ def kubectl(cluster: Cluster, kubectl_binary: str, tmp_path: Path) -> Kubectl:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of whoever runs kdebug: no configuration."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def kdebug(node: Node, home: Path) -> Kdebug:
+    """kdebug's command line as the node's admin; `started_kdebug` is the same for fixtures of a module."""
+    return Kdebug(home, node.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def started_kdebug(started_node: Node, home: Path) -> Kdebug:
+    return Kdebug(home, started_node.kubeconfig)
