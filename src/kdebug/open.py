@@ -49,6 +49,9 @@ class OpenOptions:
 
     read_only: bool = False
     request_seconds: float = 30.0
+    patience: float = 0.0
+    """Where the user gave a timeout: also for a connection to the API server, which is otherwise told
+    within 5 s, and for --wait, which otherwise has no end."""
     note: Callable[[str], None] = lambda line: None
     """Takes a line that the user must know, such as what was created in the pod."""
     step: Callable[[str], None] = lambda line: None
@@ -78,7 +81,7 @@ async def open_cluster(options: OpenOptions) -> AsyncIterator[Cluster]:
     async with contextlib.AsyncExitStack() as stack:
         from kdebug.kube import cluster
 
-        yield await cluster.open_cluster(options.pod, options.request_seconds, options.note, stack)
+        yield await cluster.open_cluster(options.pod, options, stack)
 
 
 def role_objects(

@@ -1,4 +1,4 @@
-"""Every target at every level that admits it, without a flag: the lowest rung that can, and the truth.
+"""Every target at every level that admits it, without a flag: the lowest rung that works, and the truth.
 
 A pod is attached to once, by the command line; its facts are then asked in one session that reuses the
 toolbox, and compared with what the host's kernel shows of the same processes and files.

@@ -180,16 +180,16 @@ def test_the_log_of_one_container_is_read_though_another_has_none(
 
 
 def test_a_server_that_accepts_and_says_nothing_is_told_in_time(
-    tmp_path: Path, run: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: asyncio.Runner
 ) -> None:
-    monkeypatch.setattr("kdebug.kube.api.CONNECT_SECONDS", 0.2)
-
     async def call() -> None:
         async with contextlib.AsyncExitStack() as stack:
             silent = socket.create_server(("127.0.0.1", 0))
             stack.callback(silent.close)
-            api = await api_at(stack, tmp_path, f"https://127.0.0.1:{silent.getsockname()[1]}")
-            with pytest.raises(DeadlinePassed, match="did not accept a connection within 0.2 s"):
+            path = kubeconfig(tmp_path, f"https://127.0.0.1:{silent.getsockname()[1]}", None)
+            api = Api(await load_config(Choice(str(path))), seconds=30.0, connect=0.2)
+            stack.push_async_callback(api.close)
+            with pytest.raises(DeadlinePassed, match="no connection within 0.2 s"):
                 await api.call("GET", "/version")
 
     run.run(asyncio.wait_for(call(), 3))

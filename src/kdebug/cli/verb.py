@@ -31,10 +31,12 @@ class Common:
     read_only: bool
     verbose: bool = False
     pod: PodOptions = field(default_factory=PodOptions)
+    patience: float = 0.0
+    """The timeout, where the user gave one; else 0."""
 
     def open_options(self) -> OpenOptions:
         step = console.note if self.verbose else lambda line: None
-        return OpenOptions(self.read_only, self.timeout, console.note, step, self.pod)
+        return OpenOptions(self.read_only, self.timeout, self.patience, console.note, step, self.pod)
 
 
 Verb = Callable[..., Coroutine[Any, Any, int]]
@@ -70,7 +72,9 @@ def toolbox_options() -> list[Callable[[Any], Any]]:
         click.option(
             "--idle", type=_SECONDS, default=None, metavar="SECONDS", help="ends after so long unused"
         ),
-        click.option("--wait", is_flag=True, help="wait until the container starts"),
+        click.option(
+            "--wait", is_flag=True, help="wait until the container starts, or as long as --timeout"
+        ),
     ]
 
 
@@ -112,9 +116,10 @@ def common_options(
             output: str, timeout: float | None, read_only: bool, verbose: bool, **arguments: Any
         ) -> Any:
             pod, configured = pod_options(arguments), settings.load()
-            seconds = configured.get("timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
+            patience = configured.get("timeout", 0.0) if timeout is None else timeout
             only_read = read_only or configured.get("read_only", False)
-            return function(common=Common(output, seconds, only_read, verbose, pod), **arguments)
+            common = Common(output, patience or DEFAULT_TIMEOUT, only_read, verbose, pod, patience)
+            return function(common=common, **arguments)
 
         decorated: Any = wrapper
         for option in reversed(options):

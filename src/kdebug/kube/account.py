@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from kdebug.kube import ephemeral
 from kdebug.kube.attach import Attached, Report
-from kdebug.kube.pods import Selected
 
 
 def attached_lines(attached: Attached) -> list[str]:
@@ -17,22 +16,24 @@ def attached_lines(attached: Attached) -> list[str]:
         rung = report.rung.name if report.rung else "?"
         line = f"added the ephemeral container {report.toolbox} to {attached.selected.label}"
         lines.append(f"{line} (rung {rung}: {rights})")
-    if others := _others(report):
-        lines.append(f"also added to {attached.selected.label}, and of no use: {others}")
+    if others := [name for name in report.created if name != report.toolbox]:
+        ended = ", ended" if set(others) <= set(report.ended) else ""
+        told = f"{len(others)} more that did not do remain in the pod{ended}: {', '.join(others)}"
+        lines[-1:] = [f"{lines[-1]}; {told}"] if lines else [told]
     return lines + report.notes
-
-
-def failed_lines(report: Report, selected: Selected) -> list[str]:
-    """What a run that came to nothing has left in the pod."""
-    left = _others(replace(report, toolbox=""))
-    told = f"added to {selected.label}, where Kubernetes cannot remove it: {left}"
-    return [told] if left else []
 
 
 def _others(report: Report) -> str:
     """The containers that were added and are not the one in use."""
     names = [name for name in report.created if name != report.toolbox]
     return ", ".join(f"{name} (ended)" if name in report.ended else name for name in names)
+
+
+def failed_lines(report: Report, label: str) -> list[str]:
+    """What a failed attach leaves behind: nothing, or containers that cannot be removed."""
+    left = _others(replace(report, toolbox=""))
+    told = f"the ephemeral container {left} was added to {label} before this failed, and stays listed there"
+    return [f"{told} (Kubernetes cannot remove ephemeral containers)"] if left else []
 
 
 def leaving_lines(attached: Attached, idle: float, ttl: float, max_ttl: float) -> list[str]:

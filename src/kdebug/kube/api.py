@@ -10,7 +10,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Optional
 
 import aiohttp
 
@@ -20,10 +20,6 @@ from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_co
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
-CONNECT_SECONDS = 4.0
-"""An address that swallows packets is told within the 5 s that a failure may take."""
-PATIENT_SECONDS = 30.0
-"""Whoever gives more than this (--timeout) waits as long for a connection, too."""
 CLOSE_SECONDS = 2.0
 """How long the other side of a WebSocket may take to say goodbye."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -70,19 +66,16 @@ class ServerRefusal(Exception):
 class Api:
     """One API server. `close` it; it holds connections."""
 
-    def __init__(self, config: ClusterConfig, *, seconds: float = 30.0) -> None:
+    def __init__(self, config: ClusterConfig, *, seconds: float = 30.0, connect: float = 0.0) -> None:
         self.config = config
         self.seconds = seconds
+        """For an answer."""
+        self.connect_seconds = connect or seconds
+        """For a connection, TLS included."""
         self._session: aiohttp.ClientSession | None = None
         self._retired: list[aiohttp.ClientSession] = []
         """Clients with old certificates, which requests under way may still use."""
         self._renewing = asyncio.Lock()
-
-    def _timeout(self, idle_seconds: float = 0.0) -> aiohttp.ClientTimeout:
-        connect = CONNECT_SECONDS if self.seconds <= PATIENT_SECONDS else self.seconds
-        return aiohttp.ClientTimeout(
-            total=None, sock_connect=min(connect, self.seconds), sock_read=idle_seconds or None
-        )
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -174,9 +167,12 @@ class Api:
         if not isinstance(document, dict) or response.status >= 300:
             raise ConnectionLost(
                 f"{self.config.host} is not a Kubernetes API server",
-                why=f"it answered {response.status} and no JSON object",
+                why="it did not answer with JSON",
             )
         return document
+
+    def _timeout(self, read: Optional[float] = None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_seconds, sock_read=read)
 
     async def request(self, what: str, method: str, path: str, **options: Any) -> Any:
         """`call`, with refusals as errors for people."""
@@ -214,7 +210,7 @@ class Api:
                 self.config.host + path,
                 params=params,
                 allow_redirects=False,
-                timeout=self._timeout(idle_seconds),
+                timeout=self._timeout(idle_seconds or None),
                 **self._options(),
             ) as response:
                 if response.status >= 300:
@@ -278,7 +274,8 @@ class Api:
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return DeadlinePassed(
-                f"{host} did not accept a connection within {self._timeout().sock_connect:g} s",
+                f"the API server {host} cannot be reached",
+                why=f"no connection within {self.connect_seconds:g} s",
                 next_step="check the network or VPN, or give it more time with --timeout",
             )
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):

@@ -5,18 +5,26 @@ Never climbs silently: every rung that was tried, and who refused it in which wo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
+from urllib.parse import quote
 
-from kdebug.errors import ConnectionLost, Failed, KdebugError, NotFound
+from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
 from kdebug.kube import ephemeral, ladder, sessions
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.ephemeral import ToolboxSpec
 from kdebug.kube.exec import ExecChannel
-from kdebug.kube.failures import ToolboxFailed, reason_against, reason_for_ever, toolbox_state
+from kdebug.kube.failures import (
+    ToolboxFailed,
+    may_start,
+    operating_system,
+    reason_against,
+    toolbox_state,
+)
 from kdebug.kube.ladder import Identity, Rung
 from kdebug.kube.pods import Object, Selected, container_id
 from kdebug.kube.stream import Toolbox, connect_when_running, watch_pod
@@ -25,6 +33,8 @@ from kdebug.protocol.system import Access, TargetInfo
 
 CORE = ("files read", "fds", "env")
 """What a rung must give in `auto`; the process list and sockets work on every rung."""
+NODE_SECONDS = 2.0
+"""For the node's label, which only helps to explain."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class AttachOptions:
     seconds: float = 30.0
     wait: bool = False
     """Wait for the target's next start."""
+    wait_seconds: float = 0.0
+    """At most so long; 0: until it starts, or cannot any more."""
     step: Callable[[str], None] = lambda line: None
     """Called with each step, for progress and -v."""
 
@@ -88,48 +100,61 @@ class Attachment:
     async def run(self) -> Attached:
         """Raises `Failed`, `AccessDenied`, `DeadlinePassed`, `ConnectionLost` with what to do next."""
         started = time.monotonic()
-        leaving = await self._await_target()
+        await self._await_target()
         rungs = ladder.plan(
             self.selected.pod, self.selected.container, self.options.profile, self.options.custom
         )
         found = await self._reused(rungs)
-        if found is None and leaving is not None:
-            raise leaving
-        if leaving is None and (found is None or not self._good_enough(found)):
+        if found is None or not self._good_enough(found):
             tried = {name for name, _, _ in self._tried}
             left = [rung for rung in rungs if rung.name not in tried]
             found = await self._created(left, found)
-        assert found is not None
         self.report.seconds = time.monotonic() - started
         return found
 
-    async def _await_target(self) -> Optional[KdebugError]:
-        """The target runs, or `--wait` until it does. For a pod that terminates the reason why nothing
-        can be added, for there may be a toolbox in it."""
+    async def _await_target(self) -> None:
+        """The target runs, or `--wait` until it does."""
         pod, container = self.selected.pod, self.selected.container
         windows = await self._on_windows()
-        never, reason = reason_for_ever(pod, container, windows), reason_against(pod, container, windows)
-        if never is not None:
-            raise never
+        reason = reason_against(pod, container, windows)
         if reason is None:
-            return None
-        if ephemeral.toolboxes(pod) and "deletionTimestamp" in pod["metadata"]:
-            return reason
-        if not self.options.wait:
+            return
+        if not self.options.wait or windows or not may_start(pod):
             raise reason
         self.options.step(f"waiting for {container} to start: {reason.why or reason.what}")
+        try:
+            async with asyncio.timeout(self.options.wait_seconds or None):
+                await self._await_start(pod, container)
+        except TimeoutError:
+            seconds = self.options.wait_seconds
+            raise DeadlinePassed(
+                f"{container} of {self.selected.label} did not start within {seconds:g} s",
+                why=reason.why,
+                next_step=f"`kdebug describe {self.selected.name}` shows what it waits for",
+            ) from None
+
+    async def _await_start(self, pod: Object, container: str) -> None:
         version = str(pod["metadata"].get("resourceVersion", ""))
         async for seen in watch_pod(self.api, self.selected, version):
-            if (never := reason_for_ever(seen, container)) is not None:
-                raise never
-            if reason_against(seen, container) is None:
+            reason = reason_against(seen, container)
+            if reason is None:
                 self.selected = Selected(seen, container, self.selected.notes)
-                return None
-        raise AssertionError("unreachable")
+                return
+            if not may_start(seen):
+                raise reason
 
     async def _on_windows(self) -> bool:
-        spec = self.selected.pod["spec"]
-        labels = spec.get("nodeSelector") or {}
+        """What the pod says; where it says nothing, what its node says, if that may be read."""
+        pod, container = self.selected.pod, self.selected.container
+        system = operating_system(pod, container)
+        node = pod["spec"].get("nodeName")
+        if system or not node:
+            return system == "windows"
+        try:
+            found = await self.api.call("GET", f"/api/v1/nodes/{quote(node)}", seconds=NODE_SECONDS)
+        except (ServerRefusal, KdebugError):
+            return False
+        labels = found["metadata"].get("labels") or {}
         return bool(labels.get("kubernetes.io/os") == "windows")
 
     async def _reused(self, rungs: list[Rung]) -> Optional[Attached]:
@@ -185,6 +210,8 @@ class Attachment:
                     raise refusal.explained(
                         f"no toolbox may be added to {self.selected.label}"
                     ) from refusal
+                if "cannot patch resource" in refusal.message:
+                    break  # RBAC: it says so to every rung
                 continue
             except ToolboxFailed as failed:
                 problem = failed.error

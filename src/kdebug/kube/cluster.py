@@ -11,7 +11,7 @@ from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
 from kdebug.kube import ephemeral, ladder, logs, rights, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
-from kdebug.kube.entry import PodChoice, choose, open_api, profile, toolbox_spec
+from kdebug.kube.entry import Opening, PodChoice, choose, open_api, profile, toolbox_spec
 from kdebug.kube.pods import Selected, containers
 from kdebug.target.cluster import EventInfo, LogLine, LogQuery, Permission, PlanStep, PodRef, Session, Story
 
@@ -120,8 +120,6 @@ class KubeCluster:
         return await rights.review(self.api, namespace)
 
 
-async def open_cluster(
-    options: PodChoice, seconds: float, note: Callable[[str], None], stack: contextlib.AsyncExitStack
-) -> KubeCluster:
+async def open_cluster(pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack) -> KubeCluster:
     """The API server that the options name; closed with `stack`."""
-    return KubeCluster(await open_api(options, seconds, stack), options, note)
+    return KubeCluster(await open_api(pod, options, stack), pod, options.note)

@@ -19,6 +19,9 @@ from kdebug.kube.images import DEFAULT_IMAGE
 from kdebug.kube.pods import Object, Selected, select
 from kdebug.target import Target
 
+CONNECT_SECONDS = 4.0
+"""An address that swallows packets is told within the 5 s that a failure may take."""
+
 
 class PodChoice(Protocol):
     """The fields of `open.PodOptions` that are read here."""
@@ -57,15 +60,17 @@ class Opening(Protocol):
     @property
     def request_seconds(self) -> float: ...
     @property
+    def patience(self) -> float: ...
+    @property
     def note(self) -> Callable[[str], None]: ...
     @property
     def step(self) -> Callable[[str], None]: ...
 
 
-async def open_api(pod: PodChoice, seconds: float, stack: contextlib.AsyncExitStack) -> Api:
+async def open_api(pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack) -> Api:
     """The API server that the options name; closed with `stack`."""
     config = await load_config(Choice(pod.kubeconfig, pod.context, pod.namespace))
-    api = Api(config, seconds=seconds)
+    api = Api(config, seconds=options.request_seconds, connect=options.patience or CONNECT_SECONDS)
     stack.push_async_callback(api.close)
     return api
 
@@ -118,12 +123,12 @@ async def open_pod(
 ) -> Target:
     """Attach, and say what was created, changed or refused on the way."""
     name, custom = profile(pod.profile)
-    api = await open_api(pod, options.request_seconds, stack)
+    api = await open_api(pod, options, stack)
     selected = await choose(api, expression, pod, options.note)
     if not ephemeral.running(selected.pod, selected.container):
         for line in await headroom.warnings(api, selected):
             options.note(line)
-    attachment = Attachment(
+    attempt = Attachment(
         api,
         selected,
         AttachOptions(
@@ -133,13 +138,15 @@ async def open_pod(
             read_only=options.read_only,
             seconds=options.request_seconds,
             wait=pod.wait,
+            wait_seconds=options.patience,
             step=options.step,
         ),
     )
     try:
-        attached = await attachment.run()
-    except BaseException:  # an interrupt, too, leaves behind what was added before it
-        for line in account.failed_lines(attachment.report, selected):
+        attached = await attempt.run()
+    except BaseException:
+        # Also when it is interrupted: what was added remains.
+        for line in account.failed_lines(attempt.report, selected.label):
             options.note(line)
         raise
     stack.push_async_callback(attached.backend.close)

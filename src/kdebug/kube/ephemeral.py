@@ -132,7 +132,7 @@ def _variable(toolbox: Object, name: str) -> str:
 def reusable(
     pod: Object, target: str, image: str, rungs: list[Rung], any_user: bool = False
 ) -> list[tuple[Object, Rung]]:
-    """Running toolboxes for this very target, image and rungs: lowest rung first, then newest.
+    """Toolboxes that may run for this very target, image and rungs: lowest rung first, then newest.
 
     With `any_user`, those of the match rungs whose user is another than planned, too: that of the
     process, which the one who made it found to be the right one.
@@ -168,10 +168,12 @@ def _made_for(toolbox: Object, target: str, image: str) -> bool:
 
 
 def _alive(pod: Object, target: str, toolbox: Object) -> bool:
-    """Whether it runs, in the PID namespace that the target is in now."""
+    """Whether it may run, in the PID namespace that the target is in now."""
     state = container_status(pod, toolbox["name"]).get("state") or {}
     if "running" not in state:
-        return False
+        # The kubelet tells of a start up to a second late; asking costs one exec that is refused.
+        waiting = str((state.get("waiting") or {}).get("reason") or "")
+        return "terminated" not in state and waiting in WAITING_IS_NORMAL
     if pod["spec"].get("shareProcessNamespace") or pod["spec"].get("hostPID"):
         return True  # this namespace outlives the target
     # One that is older than the target's present instance joined a namespace that is gone.
@@ -195,7 +197,10 @@ def _covers(context: Object, rung: Rung) -> bool:
 
 def refused_error(refused: list[tuple[Rung, ServerRefusal]], selected: Selected) -> AccessDenied | Failed:
     """No rung was taken: each with the server's words."""
-    told = "; ".join(f"{rung.name}: {refusal.message}" for rung, refusal in refused)
+    rungs: dict[str, list[str]] = {}
+    for rung, refusal in refused:
+        rungs.setdefault(refusal.message, []).append(rung.name)
+    told = "; ".join(f"{', '.join(names)}: {message}" for message, names in rungs.items())
     what = f"no toolbox may be added to {selected.label}"
     if any(refusal.code in (401, 403) for _, refusal in refused):
         forbidden = all("cannot patch resource" in refusal.message for _, refusal in refused)

@@ -39,20 +39,6 @@ def ended_text(terminated: Object) -> str:
 def reason_against(pod: Object, container: str, windows_node: bool = False) -> Optional[KdebugError]:
     """Why nothing can be attached now, before anything is created; None when it may work."""
     name = pod["metadata"]["name"]
-    if (never := reason_for_ever(pod, container, windows_node)) is not None:
-        return never
-    if "deletionTimestamp" in pod["metadata"]:
-        return Failed(
-            f"the pod {name} is terminating",
-            why=f"it was deleted, and must be gone by {pod['metadata']['deletionTimestamp']}; "
-            "the kubelet starts no more containers in it",
-        )
-    return _not_running(pod, container, name)
-
-
-def reason_for_ever(pod: Object, container: str, windows_node: bool = False) -> Optional[KdebugError]:
-    """What no waiting will change; None when there is no such thing."""
-    name = pod["metadata"]["name"]
     if MIRROR in (pod["metadata"].get("annotations") or {}):
         return Failed(
             f"{name} is a static pod",
@@ -68,7 +54,36 @@ def reason_for_ever(pod: Object, container: str, windows_node: bool = False) -> 
             why=_last_end(pod, container),
             next_step=f"`kdebug logs {name}` and `kdebug describe {name}` still work",
         )
-    return None
+    return _terminating(pod) or _not_running(pod, container, name)
+
+
+def _terminating(pod: Object) -> Optional[KdebugError]:
+    """Toolboxes have ended as well: the kubelet asks every container of a deleted pod to end."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        return None
+    return Failed(
+        f"the pod {pod['metadata']['name']} is terminating",
+        why=f"it was deleted, and must be gone by {pod['metadata']['deletionTimestamp']}; "
+        "the kubelet starts no more containers in it",
+    )
+
+
+def operating_system(pod: Object, container: str) -> str:
+    """linux or windows, as far as the pod itself says; else ""."""
+    if (container_status(pod, container).get("user") or {}).get("linux"):
+        return "linux"
+    spec = pod["spec"]
+    named = (spec.get("os") or {}).get("name") or (spec.get("nodeSelector") or {}).get("kubernetes.io/os")
+    return str(named or "")
+
+
+def may_start(pod: Object) -> bool:
+    """Whether waiting for a container of this pod makes sense: it is not over, and ours to enter."""
+    phase = pod.get("status", {}).get("phase")
+    static = MIRROR in (pod["metadata"].get("annotations") or {})
+    return (
+        phase not in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"] and not static
+    )
 
 
 def _last_end(pod: Object, container: str) -> str:
@@ -117,6 +132,8 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
         return True
     if "terminated" in state:
         raise ToolboxFailed(_ended(state["terminated"], toolbox, image, target))
+    if leaving := _terminating(pod):
+        raise ToolboxFailed(leaving)
     waiting = state.get("waiting") or {}
     reason = str(waiting.get("reason") or "")
     if reason in IMAGE_REASONS:
@@ -127,10 +144,10 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
                 next_step="name another with --image; `kdebug toolbox` shows how to load ours",
             )
         )
+    if lacks := _without_python(words(waiting), image):
+        raise ToolboxFailed(lacks)
     if reason in RUNG_REASONS:
-        raise ToolboxFailed(
-            _refused_by_node(waiting, toolbox, image, target), climb=_about_rights(words(waiting))
-        )
+        raise ToolboxFailed(_refused_by_node(waiting, toolbox, target), climb=_about_rights(words(waiting)))
     return False
 
 
@@ -146,10 +163,8 @@ def _about_rights(text: str) -> bool:
     return any(word in text.lower() for word in RIGHTS_WORDS)
 
 
-def _refused_by_node(waiting: Object, toolbox: str, image: str, target: str) -> KdebugError:
+def _refused_by_node(waiting: Object, toolbox: str, target: str) -> KdebugError:
     text = words(waiting)
-    if _lacks_python(text):
-        return _no_python(image, text)
     if "invalid target container" in text:
         return Failed(
             f"the toolbox {toolbox} cannot join {target}",
@@ -159,11 +174,10 @@ def _refused_by_node(waiting: Object, toolbox: str, image: str, target: str) -> 
     return AccessDenied(f"the node does not start the toolbox {toolbox}", why=text)
 
 
-def _lacks_python(text: str) -> bool:
-    return "python3" in text and ("not found" in text or "no such file" in text)
-
-
-def _no_python(image: str, text: str) -> Failed:
+def _without_python(text: str, image: str) -> Optional[KdebugError]:
+    """The runtime's words for a program that the image does not have; no other rung helps."""
+    if "python3" not in text or not ("not found" in text or "no such file" in text):
+        return None
     return Failed(
         f"the image {image} has no python3, which the agent needs",
         why=text,
@@ -172,9 +186,8 @@ def _no_python(image: str, text: str) -> Failed:
 
 
 def _ended(terminated: Object, toolbox: str, image: str, target: str) -> KdebugError:
-    text = words(terminated)
-    if _lacks_python(text):
-        return _no_python(image, text)
+    if lacks := _without_python(words(terminated), image):
+        return lacks
     if terminated.get("exitCode") == 137:
         return Failed(
             f"the toolbox {toolbox} was killed",

@@ -21,6 +21,8 @@ class Faults:
     """(webhook, reason): every PATCH of ephemeral containers is denied in the webhook's name."""
     webhook_strips: bool = False
     """A mutating webhook silently takes added ephemeral containers out again."""
+    rewrites: Object = field(default_factory=dict)
+    """A mutating webhook sets these fields in the security context of added ephemeral containers."""
     webhook_without_dry_run: str = ""
     """Name of a webhook with side effects: the server answers dry runs of ephemeral containers with 400."""
     conflicts: int = 0
@@ -50,8 +52,15 @@ class Faults:
             self.conflicts -= 1
             raise errors.conflict("pods", name)
 
-    def stripped(self, old: Object, new: Object) -> Object:
-        return old if self.webhook_strips else new
+    def mutated(self, old: Object, new: Object) -> Object:
+        """What mutating webhooks make of an update of ephemeral containers."""
+        if self.webhook_strips:
+            return old
+        known = {container["name"] for container in old["spec"].get("ephemeralContainers") or []}
+        for container in new["spec"].get("ephemeralContainers") or []:
+            if self.rewrites and container["name"] not in known:
+                container["securityContext"] = {**(container.get("securityContext") or {}), **self.rewrites}
+        return new
 
     def failure(self, verb: str, resource: str) -> errors.ApiError | None:
         return self.fail.get((verb, resource)) or self.fail.get(("*", resource))

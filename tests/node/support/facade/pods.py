@@ -28,7 +28,7 @@ async def ephemeral_containers(facade: Facade, call: Call) -> Object:
     asked = body if call.method == "PUT" else patches.apply(old, body, call.content_type)
     if call.method == "PATCH" and not _carries_version(body):
         asked["metadata"].pop("resourceVersion", None)
-    new = facade.faults.stripped(old, admission.with_ephemeral(old, asked))
+    new = facade.faults.mutated(old, admission.with_ephemeral(old, asked))
     facade.faults.before_update(call.name, call.dry_run)
     if facade.faults.webhook_strips:
         return old
