@@ -41,7 +41,7 @@ for pid in pids: os.waitpid(pid, 0)
 
 def refresher(fds: bool) -> Callable[[], None]:
     """One call, one pass of what changed, as a client that watches asks for it."""
-    table = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
+    table = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
     generation = 0
 
     def refresh() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -17,6 +18,37 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if os.environ.get("KDEBUG_NO_SKIP") and skipped:
         reporter.write_line(f"KDEBUG_NO_SKIP is set and {len(skipped)} tests skipped", red=True)
         session.exitstatus = 1
+
+
+TOOLS = {
+    "findmnt": "util-linux", "ip": "iproute2", "lsof": "lsof", "nsenter": "util-linux", "pgrep": "procps",
+    "ps": "procps", "ss": "iproute2", "setsid": "util-linux", "unshare": "util-linux",
+}  # fmt: skip
+"""Independent readers that facts are compared with, and Debian's packages of them."""
+
+
+def _skip_without_tool(error: FileNotFoundError) -> None:
+    """A machine without one of the tools skips what needs it, with the reason; CI lets nothing skip."""
+    if error.filename in TOOLS and shutil.which(error.filename) is None:
+        pytest.skip(f"needs {error.filename} (package {TOOLS[error.filename]}), which this machine has not")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except FileNotFoundError as error:
+        _skip_without_tool(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: object) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except FileNotFoundError as error:
+        _skip_without_tool(error)
+        raise
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes users, chroots or devices")

@@ -26,10 +26,13 @@ class Settings:
         try:
             if isinstance(default, bool):
                 return str(raw).lower() in ("1", "true", "yes", "on")
-            return type(default)(raw)
-        except ValueError:
+            value = type(default)(raw)
+            if isinstance(value, float) and not 0 < value < float("inf"):
+                raise ValueError(value)
+            return value
+        except (TypeError, ValueError):
             raise UsageError(
-                f"{key} in {self.file} or the environment is {raw!r}", why="not a number"
+                f"{key} in {self.file} or the environment is {raw!r}", why="not a number of seconds above 0"
             ) from None
 
 
@@ -48,7 +51,7 @@ def load() -> Settings:
     try:
         with open(file, encoding="utf-8") as stream:
             values = yaml.safe_load(stream) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{file} cannot be read", why=" ".join(str(error).split())) from error
     unknown = sorted(set(values) - set(KEYS)) if isinstance(values, dict) else ["(not a mapping)"]
     if unknown:

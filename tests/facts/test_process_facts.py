@@ -35,7 +35,7 @@ def until(condition: Callable[[], bool], seconds: float = 15) -> None:
 
 
 def table(pid: int = 0) -> dict[int, Process]:
-    reader = ProcessTable(target_pid=pid or os.getpid(), user_name=lambda uid: None)
+    reader = ProcessTable(target_pid=pid or os.getpid(), user_name=lambda uid, container: None)
     return {row.pid: row for row in reader.open_pass().rows()}
 
 
@@ -171,7 +171,7 @@ def test_a_command_line_is_whole_up_to_four_kibibytes(length: int, cut: bool) ->
 
 
 def test_an_exec_shows_within_the_bound() -> None:
-    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
     process = subprocess.Popen(
         ["sh", "-c", "read line; exec sh -c 'read other' after"], stdin=subprocess.PIPE
     )
@@ -191,7 +191,7 @@ def test_an_exec_shows_within_the_bound() -> None:
 
 
 def test_deltas_add_up_to_the_table() -> None:
-    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None)
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
     first = reader.open_pass(fds=False)
     known = {(row.pid, row.start_ticks): row for row in first.rows()}
     ends, comes = subprocess.Popen(["sleep", "1000"]), None
@@ -250,6 +250,7 @@ def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
         process = psutil.Process(running.pid)
         assert (detail.cwd, detail.root) == ("/usr", "/")
         assert detail.memory.rss_bytes == process.memory_info().rss
+        assert detail.process.user == process.username()
         full = process.memory_full_info()
         assert (detail.memory.uss_bytes, detail.memory.pss_bytes) == (full.uss, full.pss)
         assert detail.io is not None and detail.io.read_chars == process.io_counters().read_chars
@@ -348,7 +349,7 @@ def test_hidden_processes_are_spoken_of_when_the_topmost_mount_hides_them(
 ) -> None:
     script = (
         "import os; from kdebug.probe.process_table import ProcessTable\n"
-        "print(ProcessTable(target_pid=os.getpid(), user_name=lambda uid: None).open_pass().scope)"
+        "print(ProcessTable(target_pid=os.getpid(), user_name=lambda uid, c: None).open_pass().scope)"
     )
     command = ["unshare", "-m", "sh", "-ec", f'{mounts}; exec "$@"', "sh", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)

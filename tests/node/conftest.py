@@ -1,4 +1,4 @@
-"""The test node as fixtures: one for the whole session, calm again after every test."""
+"""The test node as fixtures: one for all tests of this folder, ended with them, calm again after each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .support.node import Node
 Kubectl = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     if reason := runtime.reason_against():
         pytest.skip(reason)
@@ -80,8 +80,10 @@ def kubectl(cluster: Cluster, kubectl_binary: str, tmp_path: Path) -> Kubectl:
     ) -> subprocess.CompletedProcess[bytes]:
         argv = [kubectl_binary, "--kubeconfig", str(kubeconfig or cluster.kubeconfig), *arguments]
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        done = subprocess.run(argv, capture_output=True, timeout=seconds, env=environment, **given)
+        # No stdin at all is an empty one: kubectl without -i does not look at it.
+        done = subprocess.run(
+            argv, capture_output=True, timeout=seconds, env=environment, input=stdin or b""
+        )
         assert not ok or done.returncode == 0, f"{argv[3:]}: {done.stderr.decode()}"
         return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from .support import exec_client, images, targets
-from .support.cluster import container_status, state, waiting_reason
+from .support.cluster import Refused, container_status, state, waiting_reason
 from .support.node import Node
 
 Object = dict[str, Any]
@@ -105,6 +106,32 @@ def test_what_cannot_start_says_why(node: Node, fields: Object, reason: str, tex
     node.apply(targets.pod("web", {**targets.container(), **fields}), namespace)
     pod = node.wait(namespace, "web", lambda pod: waiting_reason(pod, "app") == reason)
     assert text in state(pod, "app")["waiting"]["message"]
+
+
+def test_every_target_runs_where_it_may(node: Node) -> None:
+    """And the levels that admit it are those its manifest was made for."""
+    levels = {"restricted": ("restricted", "restricted_image_user"), "baseline": tuple(targets.ALL)}
+    for level, admitted in levels.items():
+        namespace = node.namespace(level)
+        for name, made in targets.ALL.items():
+            if name in admitted:
+                node.apply(made(), namespace)
+            else:
+                with pytest.raises(Refused):
+                    node.apply(made(), namespace)
+        for name in admitted:
+            node.wait_running(namespace, targets.ALL[name]()["metadata"]["name"])
+
+
+def test_crowd_has_children_and_a_deleted_file(node: Node) -> None:
+    namespace = node.namespace()
+    node.run(targets.crowd(children=5), namespace)
+    first, *children = node.container_pids(namespace, "crowd", "app")
+    assert sorted(Path(f"/proc/{child}/comm").read_text() for child in children) == [
+        f"worker-{number}\n" for number in range(5)
+    ]
+    files = {os.readlink(entry) for entry in Path(f"/proc/{first}/fd").iterdir()}
+    assert "/tmp/gone (deleted)" in files
 
 
 def test_completed_pods(node: Node) -> None:

@@ -139,7 +139,7 @@ def test_lines_of_hosts_are_exact_in_json(tmp_path: Path) -> None:
         (["ps", "Nonsense!"], 2, "not the name of a Kubernetes object"),
         (["psx", "demo:"], 2, "did you mean ps?"),
         (["ps", "demo:", "--tre"], 2, "--tree"),
-        (["ps"], 2, "Missing argument"),
+        (["ps"], 2, "one target is wanted"),
         (["ps", "demo:", "-o", "xml"], 2, "xml"),
         (["ls", "local:1"], 2, "needs a path"),
         (["ls", "local:1:etc"], 2, "not absolute"),
@@ -225,7 +225,9 @@ def test_interrupt_leaves_one_line_and_nothing_running(victim: subprocess.Popen[
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, b"kdebug: interrupted\n")
+    # On a busy machine top may have said that it looks less often.
+    lines = [line for line in errors.splitlines() if not line.startswith(b"kdebug: looking every")]
+    assert (process.returncode, lines) == (130, [b"kdebug: interrupted"])
     left = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True)
     assert left.stdout == b""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -166,6 +167,41 @@ def test_as_many_links_are_followed_as_by_the_kernel(tmp_path: Path, force_walk:
                 expected = error.errno
             assert ours(root, f"/{number}", True) == expected, number
     os.close(folder)
+
+
+def test_no_path_leaves_a_descriptor_open(hostile: Path, force_walk: bool) -> None:
+    (hostile / "dir" / "link").symlink_to("../dir/deep")
+    (hostile / "dir" / "deep").mkdir()
+    paths = ["/file", "/absolute", "/dir/link/../../file", "/dir/link/", "/escape", "/loop", "/dangling"]
+    paths += ["/file/x", "/missing", "/fifo", "/magic", "/dir/deep/..", "/absolute/"]
+    with root_at(hostile, force_walk) as root:
+        before = os.listdir("/proc/self/fd")
+        for path in paths:
+            for look in (root.read_small, root.stat, root.readlink, root.resolved):
+                with contextlib.suppress(KdebugError):
+                    look(path)
+            assert os.listdir("/proc/self/fd") == before, path
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 6, 7])
+def test_small_files_are_read_up_to_the_limit(hostile: Path, limit: int) -> None:
+    with root_at(hostile) as root:
+        assert root.read_small("/file", limit) == b"inside"[:limit]
+
+
+@pytest.mark.parametrize("flag", [os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC])
+def test_nothing_is_opened_for_writing(hostile: Path, flag: int) -> None:
+    with root_at(hostile) as root, pytest.raises(UsageError, match="for reading only"):
+        root.open("/file", flag)
+    assert (hostile / "file").read_bytes() == b"inside"
+
+
+@pytest.mark.parametrize("path", ["/file", "/dir", "/fifo"])
+def test_only_symlinks_have_a_text(hostile: Path, force_walk: bool, path: str) -> None:
+    with root_at(hostile, force_walk) as root:
+        assert root.readlink("/dangling") == "/nowhere"
+        with pytest.raises(Failed, match="is not a symlink"):
+            root.readlink(path)
 
 
 def test_descriptors_are_not_left_to_programs_that_are_started(hostile: Path, force_walk: bool) -> None:

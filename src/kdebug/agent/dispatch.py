@@ -1,8 +1,12 @@
-"""One source of truth: request in, answer out. The agent's lanes and the local backend both call it."""
+"""One source of truth: request in, answer out. The agent's lanes and the local backend both call it.
+
+Probes that not every session needs are loaded at their first request: a delivered agent is compiled at
+each attach, inside the pod's CPU quota and memory, and most sessions ask for one thing.
+"""
 
 from __future__ import annotations
 
-import platform
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -13,20 +17,7 @@ from kdebug.agent.budget import refresh_interval
 from kdebug.agent.cursors import Cursor
 from kdebug.agent.session import NEVER, Session, target_gone
 from kdebug.errors import AccessDenied, Failed, KdebugError, from_os_error
-from kdebug.probe import (
-    abilities,
-    cgroup,
-    files,
-    identity,
-    mounts,
-    net_config,
-    net_sockets,
-    process_detail,
-    process_fds,
-    process_limits,
-    process_maps,
-    process_signal,
-)
+from kdebug.probe import abilities, cgroup, files, identity, process_signal
 from kdebug.protocol import requests as ask
 from kdebug.protocol.files import FileChunk, FileStat, Listing
 from kdebug.protocol.network import NetworkConfig, SocketPage
@@ -114,7 +105,7 @@ def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Eve
     return identity.agent_info(
         session.proc,
         source_hash=session_source_hash(),
-        python=platform.python_version(),
+        python=".".join(map(str, sys.version_info[:3])),
         uptime_seconds=time.monotonic() - session.started,
         cpu_quota_cores=session.cpu_quota_cores,
     )
@@ -152,6 +143,8 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threadin
 
 @_handles(ask.GetProcess)
 def _process(session: Session, request: ask.GetProcess, cancelled: threading.Event) -> ProcessDetail:
+    from kdebug.probe import process_detail
+
     return process_detail.process_detail(
         session.proc, request.pid, request.start_ticks, user_name=session.user_name
     )
@@ -159,6 +152,8 @@ def _process(session: Session, request: ask.GetProcess, cancelled: threading.Eve
 
 @_handles(ask.ListFds)
 def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> FdPage:
+    from kdebug.probe import process_fds
+
     pid = session.process(request.pid)
     cursor = _cursor(session, request, lambda: process_fds.iter_fds(session.proc, pid))
     items, token = _page(session, cursor, request.limit, cancelled)
@@ -167,6 +162,8 @@ def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> 
 
 @_handles(ask.ListMaps)
 def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -> MapPage:
+    from kdebug.probe import process_maps
+
     pid = session.process(request.pid)
     cursor = _cursor(session, request, lambda: process_maps.iter_maps(session.proc, pid))
     items, token = _page(session, cursor, request.limit, cancelled)
@@ -175,6 +172,8 @@ def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -
 
 @_handles(ask.ListEnviron)
 def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Event) -> EnvPage:
+    from kdebug.probe import process_detail
+
     pid = session.process(request.pid)
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
@@ -188,6 +187,8 @@ def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Ev
 
 @_handles(ask.GetLimits)
 def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event) -> Limits:
+    from kdebug.probe import process_limits
+
     pid = session.process(request.pid)
     return Limits(pid, process_limits.limits(session.proc, pid))
 
@@ -200,6 +201,8 @@ def _signal(session: Session, request: ask.SendSignal, cancelled: threading.Even
 
 @_handles(ask.ListSockets)
 def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Event) -> SocketPage:
+    from kdebug.probe import net_sockets
+
     pid = session.require_target()
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
@@ -213,6 +216,8 @@ def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Ev
 
 @_handles(ask.GetNetwork)
 def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Event) -> NetworkConfig:
+    from kdebug.probe import net_config
+
     return net_config.network_config(
         session.require_target(), proc=session.proc, read_file=session.read_target
     )
@@ -220,6 +225,8 @@ def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Eve
 
 @_handles(ask.ListMounts)
 def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Event) -> MountPage:
+    from kdebug.probe import mounts
+
     pid = session.require_target()
     sizes = (lambda path, number: session.root().statvfs(path, number)) if request.sizes else None
     cursor = _cursor(session, request, lambda: mounts.iter_mounts(pid, proc=session.proc, statvfs=sizes))

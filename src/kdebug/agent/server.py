@@ -42,8 +42,9 @@ what comes after it must not wait as long."""
 MAX_STUCK = 8
 """Threads a lane may lose like that."""
 HEAVY_NICE = 10
-STACK_BYTES = 256 * 1024
-"""Deep enough for json and the rooted walk; the default of 8 MiB counts against tight limits."""
+STACK_BYTES = 512 * 1024
+"""Deep enough for json, the rooted walk and compiling a module; the default of 8 MiB counts against tight
+limits."""
 READ_BYTES = 64 * 1024
 
 

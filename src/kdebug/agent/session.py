@@ -93,9 +93,12 @@ class Session:
         except (KdebugError, OSError):
             return None
 
-    def user_name(self, uid: int) -> Optional[str]:
-        """The name that the target's own /etc/passwd gives `uid`; None when it has none."""
+    def user_name(self, uid: int, container: Optional[str]) -> Optional[str]:
+        """The name that the target's own /etc/passwd gives `uid`; None when it has none, and for processes
+        of other containers, which have another passwd."""
         with self._lock:
+            if container != self.container:
+                return None
             if self._users is None:
                 self._users = UserNames(self.read_target)
             users = self._users

@@ -7,6 +7,7 @@ written anywhere. Only the digest is in argv, so an audit log names exactly the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import zlib
@@ -56,6 +57,7 @@ os._exit(main())
 """A module's text is dropped once it is compiled."""
 
 
+@functools.cache
 def archive() -> bytes:
     """What the loader takes; the same bytes for the same sources."""
     sources = agent_sources()

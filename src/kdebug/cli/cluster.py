@@ -16,7 +16,7 @@ from kdebug.cli.console import Document, emit, note, write_bytes
 from kdebug.cli.system import access_checks
 from kdebug.cli.table import exact, table
 from kdebug.cli.verb import Common, common_options, one_target, with_target
-from kdebug.errors import Failed, NotFound, UsageError
+from kdebug.errors import Failed, KdebugError, NotFound, UsageError
 from kdebug.expression import EXAMPLES, OWNERS, TargetExpression
 from kdebug.open import open_cluster, role_objects
 from kdebug.sanitise import file_bytes, one_line
@@ -101,7 +101,7 @@ class _LogWriter:
             write_bytes(json.dumps(row).encode() + b"\n")
             return
         self._width = max(self._width, len(line.container))
-        head = f"{line.at} ".encode() if self._timestamps else b""
+        head = f"{line.at} ".encode() if self._timestamps and line.at else b""
         head += f"{line.container:<{self._width}} | ".encode() if self._several else b""
         text = file_bytes(line.text).encode() if self._terminal else line.text
         write_bytes(head + text + b"\n")
@@ -216,7 +216,7 @@ async def _asked(cluster: Cluster, found: list[Session]) -> tuple[list[Session],
         if session.state == "running":
             try:
                 session = await cluster.ask(session)
-            except Failed as error:
+            except KdebugError as error:
                 problems.append(str(error))
         answers.append(session)
     return answers, problems
@@ -248,22 +248,28 @@ def stop(name: str, common: Common) -> int:
             raise NotFound(
                 f"no toolbox is or is in {name}", next_step="`kdebug sessions` lists what there is"
             )
-        if not [session for session in found if await _stopped(cluster, session)]:
+        problems: list[KdebugError] = []
+        if not any([await _stopped(cluster, session, problems) for session in found]) and not problems:
             note(f"nothing of kdebug runs in {name}")
+        for problem in problems[1:]:
+            note(str(problem))
+        if problems:
+            raise problems[0]
         return 0
 
     return with_cluster(common, work)
 
 
-async def _stopped(cluster: Cluster, session: Session) -> bool:
-    """End one toolbox. One that waits may run already: the kubelet tells of a start up to a second late."""
+async def _stopped(cluster: Cluster, session: Session, problems: list[KdebugError]) -> bool:
+    """End one toolbox; one that cannot be ended does not keep the others. One that waits may run already:
+    the kubelet tells of a start up to a second late."""
     if session.state.startswith("terminated"):
         return False
     try:
         await cluster.stop(session)
-    except Failed:
-        if session.state == "running":
-            raise
+    except KdebugError as error:
+        if session.state == "running" or not isinstance(error, Failed):
+            problems.append(error)
         return False
     note(f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod")
     return True

@@ -283,8 +283,13 @@ def top(target: tuple[str, ...], delay: float, iterations: int | None, rows: int
 
     async def work(opened: Target) -> int:
         before = await opened.processes(fds=False)
+        told = False
         for _ in range(iterations):
-            await asyncio.sleep(_pause(delay, before))
+            pause = _pause(delay, before)
+            if pause > delay and not told:
+                told = True
+                note(f"looking every {pause:.1f} s, not {delay:g}, to use at most 2% of the target's CPU")
+            await asyncio.sleep(pause)
             after = await opened.processes(fds=False)
             _show_top(before, after, rows, common.output)
             before = after
@@ -295,12 +300,8 @@ def top(target: tuple[str, ...], delay: float, iterations: int | None, rows: int
 
 def _pause(delay: float, before: ProcessPage) -> float:
     """What the user asked for, or more where the agent would use over its share of a small pod's CPU."""
-    if before.next_after_seconds <= max(delay, SHORTEST_SECONDS):
-        return delay
-    note(
-        f"looking every {before.next_after_seconds:.1f} s, so that looking uses at most 2% of the pod's CPU"
-    )
-    return before.next_after_seconds
+    wanted = before.next_after_seconds
+    return wanted if wanted > max(delay, SHORTEST_SECONDS) else delay
 
 
 SHORTEST_SECONDS = 1.0

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from kdebug.kube import ephemeral
 from kdebug.kube.attach import Attached, Report
 
 
 def attached_lines(attached: Attached) -> list[str]:
     """What must be known at once: something was created, or something is missing."""
-    report, lines = attached.report, list(attached.report.notes)
-    if report.created:
-        last, *before = reversed(report.created)
+    report, lines = attached.report, []
+    if report.toolbox in report.created:
         rights = report.rung.rights if report.rung else "unknown rights"
         rung = report.rung.name if report.rung else "?"
-        line = f"added the ephemeral container {last} to {attached.selected.label} (rung {rung}: {rights})"
-        if before:
-            line += f"; {len(before)} more that did not do remain in the pod, ended: {', '.join(before)}"
-        lines.insert(0, line)
-    return lines
+        line = f"added the ephemeral container {report.toolbox} to {attached.selected.label}"
+        lines.append(f"{line} (rung {rung}: {rights})")
+    if others := [name for name in report.created if name != report.toolbox]:
+        ended = ", ended" if set(others) <= set(report.ended) else ""
+        told = f"{len(others)} more that did not do remain in the pod{ended}: {', '.join(others)}"
+        lines[-1:] = [f"{lines[-1]}; {told}"] if lines else [told]
+    return lines + report.notes
+
+
+def _others(report: Report) -> str:
+    """The containers that were added and are not the one in use."""
+    names = [name for name in report.created if name != report.toolbox]
+    return ", ".join(f"{name} (ended)" if name in report.ended else name for name in names)
 
 
 def failed_lines(report: Report, label: str) -> list[str]:
     """What a failed attach leaves behind: nothing, or containers that cannot be removed."""
-    if not report.created:
-        return []
-    return [
-        f"the ephemeral container {', '.join(report.created)} was added to {label} before this failed, and "
-        "stays listed there (Kubernetes cannot remove ephemeral containers)"
-    ]
+    left = _others(replace(report, toolbox=""))
+    told = f"the ephemeral container {left} was added to {label} before this failed, and stays listed there"
+    return [f"{told} (Kubernetes cannot remove ephemeral containers)"] if left else []
 
 
 def leaving_lines(attached: Attached, idle: float, ttl: float, max_ttl: float) -> list[str]:
     """Fit to paste into an incident channel."""
     report, selected = attached.report, attached.selected
+    made = ephemeral.find(selected.pod, report.toolbox)
+    if made is not None and (own := ephemeral.lifetime_of(made)) is not None:
+        idle, max_ttl = own.idle, own.max_ttl  # whoever added it may have said otherwise
     rung = f"{report.rung.name} ({report.rung.rights})" if report.rung else "?"
     how = "reused" if report.reused else "added"
     agent = "delivered by the client" if report.delivered else "of the image"
@@ -45,6 +55,8 @@ def leaving_lines(attached: Attached, idle: float, ttl: float, max_ttl: float) -
         f"containers); its process ends by itself {_time(idle)} after the last session, and "
         f"{_time(max_ttl)} after its start at the latest. `kdebug sessions stop {selected.name}` ends it."
     )
+    if others := _others(report):
+        lines.append(f"Also listed, and of no use: {others}.")
     return lines
 
 

@@ -1,7 +1,7 @@
 """Requests to the API server as plain JSON, and its refusals in its own words.
 
-The library gives TLS, proxy and connection pool; no model classes are built, since they cost more than
-the request. Every request has a deadline.
+No model classes of the library are built, since they cost more than the request. Every request has a
+deadline.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import aiohttp
 
 from kdebug import __version__
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
-from kdebug.kube.config import ClusterConfig, load_config
-from kdebug.kube.library import load
+from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
+CLOSE_SECONDS = 2.0
+"""How long the other side of a WebSocket may take to say goodbye."""
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Real servers send 32 KiB at a time."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """5,000 pods with long specs are below 100 MB; more than this is not an answer to us."""
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
@@ -69,30 +72,37 @@ class Api:
         """For an answer."""
         self.connect_seconds = connect or seconds
         """For a connection, TLS included."""
-        self._rest: Any = None
+        self._session: aiohttp.ClientSession | None = None
+        self._retired: list[aiohttp.ClientSession] = []
+        """Clients with old certificates, which requests under way may still use."""
+        self._renewing = asyncio.Lock()
 
-    def _client(self) -> Any:
-        if self._rest is None:
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
             try:
-                self._rest = load("client.rest").RESTClientObject(self.config.configuration)
-                self._rest.pool_manager = self._rest._create_pool_manager()
+                connector = aiohttp.TCPConnector(ssl=_tls(self.config.configuration))
             except (OSError, ssl.SSLError, ValueError) as error:
                 raise Failed(
                     f"the certificates for {self.config.host} cannot be used", why=str(error)
                 ) from error
-        return self._rest
+            finally:
+                forget_copies()
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
+        return self._session
 
     def _options(self) -> dict[str, Any]:
-        rest, configuration = self._client(), self.config.configuration
-        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        configuration = self.config.configuration
+        if configuration.refresh_api_key_hook is not None:
+            configuration.refresh_api_key_hook(configuration)
+        headers = [("User-Agent", USER_AGENT), ("Accept", "application/json"), *self.config.impersonation]
         token = configuration.api_key.get("BearerToken")
         if token:
-            headers["Authorization"] = str(token)
+            headers.append(("Authorization", str(token).strip()))  # a token file may end with a line feed
         options: dict[str, Any] = {"headers": headers}
         if configuration.tls_server_name:
             options["server_hostname"] = configuration.tls_server_name
-        if rest.proxy:
-            options["proxy"] = rest.proxy
+        if configuration.proxy:
+            options["proxy"] = configuration.proxy
         return options
 
     async def call(
@@ -103,18 +113,24 @@ class Api:
 
         Credentials that expired (a plugin's token lives minutes) are renewed once.
         """
+        used = self.config.credentials
         try:
             return await self._once(method, path, params, body, content_type, seconds)
         except ServerRefusal as refusal:
-            if refusal.code != 401 or not await self._renewed():
+            if refusal.code != 401 or not await self._renewed(used):
                 raise
         return await self._once(method, path, params, body, content_type, seconds)
 
-    async def _renewed(self) -> bool:
-        before = self.config.configuration.api_key.get("BearerToken")
-        self.config = await load_config(self.config.choice)
-        await self.close()
-        return bool(self.config.configuration.api_key.get("BearerToken") != before)
+    async def _renewed(self, used: object) -> bool:
+        """Whether there are other credentials than those that were refused; once for all who ask."""
+        async with self._renewing:
+            if self.config.credentials == used:
+                config = await load_config(self.config.choice)
+                if config.credentials != used:
+                    self.config = config
+                    self._retired += [self._session] if self._session is not None else []
+                    self._session = None
+            return self.config.credentials != used
 
     async def _once(
         self,
@@ -128,10 +144,10 @@ class Api:
         options = self._options()
         if body is not None:
             options["data"] = json.dumps(body).encode()
-            options["headers"]["Content-Type"] = content_type
+            options["headers"].append(("Content-Type", content_type))
         try:
             async with asyncio.timeout(seconds or self.seconds):
-                async with self._client().pool_manager.request(
+                async with self._client().request(
                     method,
                     self.config.host + path,
                     params=params,
@@ -145,11 +161,15 @@ class Api:
         if response.status >= 400:
             raise refusal(response.status, data)
         try:
-            return json.loads(data)
-        except ValueError as error:
+            document = json.loads(data)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or response.status >= 300:
             raise ConnectionLost(
-                f"{self.config.host} is not a Kubernetes API server", why="it did not answer with JSON"
-            ) from error
+                f"{self.config.host} is not a Kubernetes API server",
+                why="it did not answer with JSON",
+            )
+        return document
 
     def _timeout(self, read: Optional[float] = None) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_seconds, sock_read=read)
@@ -172,12 +192,28 @@ class Api:
         Raises `ServerRefusal` before the first line, `ConnectionLost` when the stream breaks,
         `DeadlinePassed` after `idle_seconds` without a byte (0: never).
         """
-        timeout = self._timeout(idle_seconds or None)
+        used = self.config.credentials
         try:
-            async with self._client().pool_manager.request(
-                "GET", self.config.host + path, params=params, timeout=timeout, **self._options()
+            async for line in self._lines(path, params, idle_seconds):
+                yield line
+            return
+        except ServerRefusal as refused:
+            if refused.code != 401 or not await self._renewed(used):
+                raise
+        async for line in self._lines(path, params, idle_seconds):
+            yield line
+
+    async def _lines(self, path: str, params: Parameters, idle_seconds: float) -> AsyncIterator[bytes]:
+        try:
+            async with self._client().request(
+                "GET",
+                self.config.host + path,
+                params=params,
+                allow_redirects=False,
+                timeout=self._timeout(idle_seconds or None),
+                **self._options(),
             ) as response:
-                if response.status >= 400:
+                if response.status >= 300:
                     raise refusal(response.status, await _limited(response))
                 async for line in _split_lines(response.content):
                     yield line
@@ -186,13 +222,23 @@ class Api:
 
     async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
         """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
+        used = self.config.credentials
+        try:
+            return await self._upgraded(path, params, protocols)
+        except ServerRefusal as refused:
+            if refused.code != 401 or not await self._renewed(used):
+                raise
+        return await self._upgraded(path, params, protocols)
+
+    async def _upgraded(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._client().pool_manager.ws_connect(
+                return await self._client().ws_connect(
                     self.config.host + path,
                     params=params,
                     protocols=protocols,
-                    max_msg_size=0,
+                    max_msg_size=MAX_MESSAGE_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                     **self._options(),
                 )
         except aiohttp.WSServerHandshakeError as error:
@@ -203,16 +249,17 @@ class Api:
     async def _handshake_refusal(
         self, error: aiohttp.WSServerHandshakeError, path: str, params: Parameters
     ) -> ServerRefusal:
-        """aiohttp drops the body; where the refusal is the server's own, a plain request tells it."""
-        if error.status in (401, 403, 404):
+        """aiohttp drops the body; where the refusal is the server's own, a plain request tells it: GET, or
+        POST where `create` is what is missing. Neither runs anything, for only an upgrade does."""
+        for method in ("GET", "POST") if error.status in (401, 403, 404) else ():
             try:
-                await self.call("GET", path, params=params)
+                await self._once(method, path, params, None, "application/json", 0.0)
             except ServerRefusal as told:
                 if told.code == error.status:
                     return told
             except KdebugError:
                 pass
-        return ServerRefusal(error.status, "", error.message or f"HTTP status {error.status}", {})
+        return ServerRefusal(error.status, "", f"HTTP status {error.status}", {})
 
     def unreachable(self, error: Exception, seconds: float) -> KdebugError:
         """A failure below HTTP as an error for people."""
@@ -244,9 +291,24 @@ class Api:
         )
 
     async def close(self) -> None:
-        if self._rest is not None:
-            rest, self._rest = self._rest, None
-            await rest.close()
+        forget_copies()
+        sessions = [*self._retired, *([self._session] if self._session is not None else [])]
+        self._session, self._retired = None, []
+        for session in sessions:
+            await session.close()
+
+
+def _tls(configuration: Connection) -> ssl.SSLContext:
+    """As the kubeconfig says: its authority (the system's without one), its certificate, its exceptions."""
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    # As kubectl: many a cluster's own authority lacks extensions that Python 3.13 began to demand.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes:

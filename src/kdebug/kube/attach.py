@@ -13,11 +13,18 @@ from typing import Any, Optional
 from urllib.parse import quote
 
 from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
-from kdebug.kube import ephemeral, ladder
+from kdebug.kube import ephemeral, ladder, sessions
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.ephemeral import ToolboxSpec
-from kdebug.kube.failures import ToolboxFailed, may_start, operating_system, reason_against
+from kdebug.kube.exec import ExecChannel
+from kdebug.kube.failures import (
+    ToolboxFailed,
+    may_start,
+    operating_system,
+    reason_against,
+    toolbox_state,
+)
 from kdebug.kube.ladder import Identity, Rung
 from kdebug.kube.pods import Object, Selected, container_id
 from kdebug.kube.stream import Toolbox, connect_when_running, watch_pod
@@ -54,6 +61,8 @@ class Report:
     toolbox: str = ""
     rung: Optional[Rung] = None
     created: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """Of those created, what was ended again because it read too little."""
     reused: bool = False
     delivered: bool = False
     refused: list[tuple[str, str]] = field(default_factory=list)
@@ -73,6 +82,10 @@ class Attached:
     report: Report
 
 
+class Blind(Failed):
+    """The toolbox runs and does not see the target's processes."""
+
+
 class Attachment:
     """One attempt; `run` does it."""
 
@@ -81,6 +94,8 @@ class Attachment:
         self.selected = selected
         self.options = options
         self.report = Report()
+        self._tried: set[tuple[str, Any, Any]] = set()
+        """Rungs and users of the toolboxes that are there and do not do: another would do no better."""
 
     async def run(self) -> Attached:
         """Raises `Failed`, `AccessDenied`, `DeadlinePassed`, `ConnectionLost` with what to do next."""
@@ -91,8 +106,9 @@ class Attachment:
         )
         found = await self._reused(rungs)
         if found is None or not self._good_enough(found):
-            tried = {found.report.rung.name} if found and found.report.rung else set()
-            found = await self._created([rung for rung in rungs if rung.name not in tried], found)
+            tried = {name for name, _, _ in self._tried}
+            left = [rung for rung in rungs if rung.name not in tried]
+            found = await self._created(left, found)
         self.report.seconds = time.monotonic() - started
         return found
 
@@ -145,22 +161,26 @@ class Attachment:
         """The toolbox that is there already, still answers and reads most; None when there is none."""
         best: Optional[Attached] = None
         image = self.options.spec.image
-        for made, rung in ephemeral.reusable(self.selected.pod, self.selected.container, image, rungs):
+        any_user = self.options.profile == "auto" and self.options.custom is None
+        pod, target = self.selected.pod, self.selected.container
+        for made, rung in ephemeral.reusable(pod, target, image, rungs, any_user):
             toolbox = self._toolbox(made["name"])
             try:
                 connection = await toolbox.connect(request_seconds=self.options.seconds)
                 attached = await self._open(toolbox, connection, rung)
-            except ServerRefusal as refusal:
-                if refusal.code in (401, 403):
-                    # Another toolbox would not be entered either.
-                    raise refusal.explained(f"exec into {self.selected.label} is refused") from refusal
+            except ServerRefusal as refused:
+                if refused.code in (401, 403):
+                    raise self._exec_refused(refused) from refused
                 continue  # it ended meanwhile
+            except Blind:
+                raise  # another one would be in the same place
             except (ConnectionLost, Failed):
                 continue
             if best is not None:
                 await best.backend.close()
             best = attached
             self.report.reused = True
+            self._tried.add(_user_of(rung))
             if self._good_enough(attached):
                 break
         return best
@@ -174,6 +194,11 @@ class Attachment:
         refused: list[tuple[Rung, ServerRefusal]] = []
         queue, corrected = list(rungs), False
         problem: Optional[KdebugError] = None
+        if best is None:
+            await self._may_exec()
+        elif best.report.rung is not None:
+            better = await self._corrected(best, best.report.rung)
+            queue, corrected = ([better, *queue] if better else queue), better is not None
         while queue:
             rung = queue.pop(0)
             try:
@@ -195,11 +220,12 @@ class Attachment:
                     break
                 continue
             if best is not None:
-                await best.backend.close()
+                await self._replaced(best)
             best = attached
-            self.report.reused = False
+            self.report.reused = attached.backend.toolbox.name not in self.report.created
             if self._good_enough(attached):
                 return attached
+            self._tried.add(_user_of(rung))
             self._refused(rung.name, f"it reads too little: {self._missing(attached)}")
             better = None if corrected else await self._corrected(attached, rung)
             corrected = True
@@ -211,11 +237,45 @@ class Attachment:
             raise problem
         raise ephemeral.refused_error(refused, self.selected)
 
+    async def _replaced(self, worse: Attached) -> None:
+        """Let go of a toolbox that reads too little; end it when it is of this very run."""
+        await worse.backend.close()
+        toolbox = worse.backend.toolbox
+        if toolbox.name not in self.report.created:
+            return
+        try:
+            await sessions.end(self.api, self.selected, toolbox.name, toolbox.image)
+            self.report.ended.append(toolbox.name)
+        except (KdebugError, ServerRefusal) as error:
+            self.options.step(f"{toolbox.name} could not be ended: {error}")
+
+    def _exec_refused(self, refusal: ServerRefusal) -> KdebugError:
+        return refusal.explained(f"exec into {self.selected.label} is refused")
+
+    async def _may_exec(self) -> None:
+        """Asked before anything is added: a toolbox that nobody may enter would stay for nothing.
+
+        The server checks the right before it looks for the container, which is not there.
+        """
+        name, pod = ephemeral.new_name(), self.selected
+        try:
+            channel = await ExecChannel.start(self.api, pod.namespace, pod.name, name, ["true"])
+        except ServerRefusal as refused:
+            if refused.code in (401, 403):
+                raise self._exec_refused(refused) from refused
+        else:
+            await channel.close()
+
     def _refused(self, rung: str, words: str) -> None:
         self.report.refused.append((rung, words))
         self.options.step(f"{rung} is refused: {words}")
 
     async def _try(self, rung: Rung) -> Attached:
+        waiting = ephemeral.starting(
+            self.selected.pod, self.selected.container, self.options.spec.image, rung
+        )
+        if waiting is not None:
+            return await self._awaited(waiting["name"], rung)
         made = ephemeral.container(ephemeral.new_name(), self.options.spec, rung, self.selected.container)
         self.options.step(f"adding {made['name']} on the rung {rung.name} ({rung.rights})")
         pod = await ephemeral.add(self.api, self.selected, made)
@@ -228,6 +288,14 @@ class Attachment:
         self.options.step(f"{made['name']} answers")
         return await self._open(toolbox, connection, rung)
 
+    async def _awaited(self, name: str, rung: Rung) -> Attached:
+        """What an earlier or another client has added and the kubelet still makes: no second one."""
+        self.options.step(f"{name} is there already and does not run yet")
+        pod, toolbox = self.selected.pod, self._toolbox(name)
+        toolbox_state(pod, name, toolbox.image, self.selected.container)
+        connection = await connect_when_running(toolbox, pod, self.selected.container, self.options.seconds)
+        return await self._open(toolbox, connection, rung)
+
     async def _open(self, toolbox: Toolbox, connection: Any, rung: Rung) -> Attached:
         """Bind the agent to the target by its container id, and measure."""
         target = container_id(self.selected.pod, self.selected.container)
@@ -237,7 +305,7 @@ class Attachment:
             access = await connection.send(GetAccess())
         except NotFound as error:
             await connection.close()
-            raise Failed(
+            raise Blind(
                 f"the toolbox {toolbox.name} does not see {self.selected.container}",
                 why="the PID namespace is not shared: a sandboxed runtime, or the target has restarted",
                 next_step="run it again; on gVisor or Kata no debugger in the pod can see the target",
@@ -263,17 +331,18 @@ class Attachment:
 
     async def _corrected(self, attached: Attached, rung: Rung) -> Optional[Rung]:
         """One more try with what /proc/PID/status says, where that is another user than was planned."""
-        if rung.name not in (ladder.MATCH, ladder.MATCH_CAPS):
+        if rung.name not in ladder.MATCHING:
             return None
         try:
             process = await attached.backend.send(GetProcess(attached.info.pid, attached.info.start_ticks))
         except KdebugError:
             return None
         uid, gid = process.real_uid, process.real_gid
-        if uid is None or (uid, gid) == (rung.context["runAsUser"], rung.context["runAsGroup"]):
+        if uid is None or (uid, gid) == (rung.context.get("runAsUser"), rung.context.get("runAsGroup")):
             return None
         identity = Identity(uid, gid, "process")
-        return ladder.match_for(self.selected.pod, self.selected.container, identity)
+        better = ladder.match_for(self.selected.pod, self.selected.container, identity)
+        return None if _user_of(better) in self._tried else better
 
     def _settled(self, best: Attached, refused: list[tuple[Rung, ServerRefusal]]) -> Attached:
         """Nothing gave everything: what there is, with a word about what is missing."""
@@ -282,3 +351,7 @@ class Attachment:
         for other, refusal in refused:
             self.report.notes.append(f"the rung {other.name} was refused: {refusal.message}")
         return best
+
+
+def _user_of(rung: Rung) -> tuple[str, Any, Any]:
+    return rung.name, rung.context.get("runAsUser"), rung.context.get("runAsGroup")

@@ -38,6 +38,8 @@ class PodBackend:
         self._seconds = request_seconds
         self._reconnecting = asyncio.Lock()
         self.reconnects = 0
+        self._failures = 0
+        self._failure: KdebugError | None = None
 
     async def send(self, request: Request[R]) -> R:
         connection = self._connection
@@ -57,19 +59,32 @@ class PodBackend:
             raise await self._explained(lost) from lost
 
     async def _reconnect(self, broken: Connection, lost: ConnectionLost) -> None:
-        """Once for all requests that lost the same stream."""
+        """Once for all requests that lost the same stream, whether it works or not."""
+        failures = self._failures
         async with self._reconnecting:
             if self._connection is not broken:
                 return
+            if self._failures != failures and self._failure is not None:
+                raise self._failure  # while this one waited for its turn
             await broken.close()
             try:
                 async with asyncio.timeout(self._seconds):
-                    connection = await self.toolbox.connect(request_seconds=self._seconds)
-                    await connection.send(self._opened)
+                    connection = await self._reopened()
             except (ServerRefusal, KdebugError, TimeoutError) as error:
-                raise await self._explained(lost, LOOKS) from error
+                self._failure = await self._explained(lost, LOOKS)
+                self._failures += 1
+                raise self._failure from error
             self._connection = connection
             self.reconnects += 1
+
+    async def _reopened(self) -> Connection:
+        connection = await self.toolbox.connect(request_seconds=self._seconds)
+        try:
+            await connection.send(self._opened)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     async def _explained(self, lost: ConnectionLost, looks: int = 1) -> ConnectionLost:
         """The loss with what the API server knows of the target, which may take it some looks to learn."""
@@ -111,6 +126,12 @@ def _what_ended(pod: dict[str, Any], toolbox: Toolbox, lost: ConnectionLost) -> 
     selected = toolbox.selected
     before = container_id(selected.pod, selected.container)
     now = container_status(pod, selected.container)
+    if pod["metadata"].get("uid") != selected.pod["metadata"].get("uid"):
+        return ConnectionLost(
+            f"the pod {selected.label} is gone",
+            why="it was deleted, and another pod has its name now",
+            next_step="run the command again to attach to that one",
+        )
     last = (now.get("lastState") or {}).get("terminated") or (now.get("state") or {}).get("terminated")
     name = f"the container {selected.container} of {selected.label}"
     if before and container_id(pod, selected.container) != before and last:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Optional
 from urllib.parse import quote
 
-from kdebug.errors import AccessDenied, KdebugError, NotFound
+from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
 from kdebug.kube import ephemeral, ladder, logs, rights, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
@@ -66,10 +66,10 @@ class KubeCluster:
         return Story(facts, tuple(story.changes(facts, events)), tuple(events), missing)
 
     async def _or_missing(self, what: str, missing: dict[str, str], reading: Any) -> Any:
-        """A fact that may be forbidden: its absence is told, not fatal."""
+        """A fact that may be forbidden, or fail: its absence is told, not fatal."""
         try:
             return await reading
-        except (AccessDenied, NotFound) as error:
+        except KdebugError as error:
             missing[what] = error.why or error.what
             return None
 

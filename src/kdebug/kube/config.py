@@ -10,8 +10,10 @@ import asyncio
 import difflib
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from kdebug.errors import AccessDenied, DeadlinePassed, Failed, NotFound, UsageError
 from kdebug.kube.library import load
@@ -31,16 +33,42 @@ class Choice:
 
 
 @dataclass
+class Connection:
+    """Where the API server is, and who we are: what the library's loaders fill in, by their names."""
+
+    host: str = ""
+    api_key: dict[str, str] = field(default_factory=dict)
+    """"BearerToken": the whole Authorization header."""
+    ssl_ca_cert: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify_ssl: bool = True
+    tls_server_name: str | None = None
+    proxy: str | None = None
+    refresh_api_key_hook: Any = None
+    """Set for service accounts, whose tokens are renewed on disk."""
+
+
+@dataclass
 class ClusterConfig:
     """One cluster, ready to talk to."""
 
-    configuration: Any
-    """`kubernetes.aio.client.Configuration`: host, TLS and credentials."""
+    configuration: Connection
     context: str
     cluster: str
     user: str
     namespace: str
     choice: Choice = field(default_factory=Choice)
+
+    certificate: bytes = b""
+    """The client's, where it has one."""
+    impersonation: tuple[tuple[str, str], ...] = ()
+    """Headers that say as whom the requests are made."""
+
+    @property
+    def credentials(self) -> tuple[object, bytes]:
+        """What tells one login from another."""
+        return self.configuration.api_key.get("BearerToken"), self.certificate
 
     @property
     def host(self) -> str:
@@ -61,16 +89,19 @@ async def load_config(choice: Choice) -> ClusterConfig:
 
 
 async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
-    library, client = load("config.kube_config"), load("client.configuration")
+    library = load("config.kube_config")
     yaml = __import__("yaml")
     config_error = load("config.config_exception").ConfigException
     try:
         merged = library.KubeConfigMerger(paths).config
+        _anchor(merged.value.get("users") or [])
         name = choice.context or _current(merged.value, paths)
         _check_context(merged.value, name)
         loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
-        configuration = client.Configuration()
+        configuration = Connection()
         await _credentials(loader, configuration)
+        certificate = _contents(configuration.cert_file)
+        impersonation = _impersonation(_plain(loader._user))
     except (
         config_error,
         yaml.YAMLError,
@@ -80,6 +111,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         ValueError,
         OSError,
     ) as error:
+        forget_copies()
         raise UsageError(f"the kubeconfig {paths} cannot be used", why=_one_line(error)) from error
     entry = dict(loader.current_context["context"])
     if not configuration.host:
@@ -91,7 +123,42 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
         user=str(entry.get("user", "")),
         namespace=choice.namespace or str(entry.get("namespace") or "default"),
         choice=choice,
+        certificate=certificate,
+        impersonation=impersonation,
     )
+
+
+def _contents(path: str | None) -> bytes:
+    if not path:
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+FILES_OF_USERS = ("client-certificate", "client-key", "tokenFile")
+
+
+def _anchor(users: list[Any]) -> None:
+    """Files of a user are named relative to the kubeconfig that the user is in; the library takes that of
+    the cluster, which is another one where several are merged."""
+    for item in users:
+        user, path = _plain(item).get("user"), getattr(item, "path", None)
+        if not isinstance(user, dict) or not path:
+            continue
+        folder = os.path.dirname(os.path.abspath(path))
+        user |= {
+            key: os.path.join(folder, user[key]) for key in FILES_OF_USERS if isinstance(user.get(key), str)
+        }
+
+
+def _impersonation(user: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """`as`, `as-uid`, `as-groups`, `as-user-extra`: whoever asks to act as another, often one with fewer
+    rights, must not act as himself."""
+    headers = [("Impersonate-User", user.get("as")), ("Impersonate-Uid", user.get("as-uid"))]
+    headers += [("Impersonate-Group", group) for group in user.get("as-groups") or []]
+    for key, values in (user.get("as-user-extra") or {}).items():
+        headers += [(f"Impersonate-Extra-{quote(key, safe='')}", value) for value in values]
+    return tuple((name, str(value)) for name, value in headers if value)
 
 
 def _current(config: dict[str, Any], paths: str) -> str:
@@ -137,8 +204,10 @@ async def _credentials(loader: Any, configuration: Any) -> None:
     logger.addHandler(overheard)
     propagate, logger.propagate = logger.propagate, False
     try:
-        await asyncio.wait_for(loader.load_and_set(configuration), PLUGIN_SECONDS)
-    except asyncio.TimeoutError:
+        # Not wait_for: of an interrupt while the library was loaded it would make a success.
+        async with asyncio.timeout(PLUGIN_SECONDS):
+            await loader.load_and_set(configuration)
+    except TimeoutError:
         raise DeadlinePassed(
             f"the credential plugin did not answer within {PLUGIN_SECONDS:.0f} s",
             next_step="run a kubectl command to log in, then try again",
@@ -155,8 +224,8 @@ async def _credentials(loader: Any, configuration: Any) -> None:
 
 
 def _in_cluster(choice: Choice) -> ClusterConfig:
-    library, client = load("config.incluster_config"), load("client.configuration")
-    configuration = client.Configuration()
+    library = load("config.incluster_config")
+    configuration = Connection()
     try:
         library.load_incluster_config(client_configuration=configuration)
         with open(IN_CLUSTER_NAMESPACE, encoding="utf-8") as file:
@@ -166,6 +235,16 @@ def _in_cluster(choice: Choice) -> ClusterConfig:
     return ClusterConfig(
         configuration, "in-cluster", "in-cluster", "service account", choice.namespace or namespace, choice
     )
+
+
+def forget_copies() -> None:
+    """Remove the library's copies of certificates and keys in the temporary folder, once they are loaded.
+
+    It would do so when the interpreter exits, which `os._exit` never lets happen.
+    """
+    library = sys.modules.get("kubernetes.aio.config.kube_config")
+    if library is not None:
+        library._cleanup_temp_files()
 
 
 def context_names(choice: Choice) -> list[str]:

@@ -10,7 +10,7 @@ from kdebug import __version__
 from kdebug.channel.delivery import HOLD_VARIABLE, hold_command, hold_program
 from kdebug.errors import UsageError
 from kdebug.expression import TargetExpression
-from kdebug.kube import account, headroom, ladder
+from kdebug.kube import account, ephemeral, headroom, ladder
 from kdebug.kube.api import Api
 from kdebug.kube.attach import Attachment, AttachOptions
 from kdebug.kube.config import Choice, load_config
@@ -89,7 +89,7 @@ def profile(text: str) -> tuple[str, Object | None]:
     try:
         with open(text, encoding="utf-8") as file:
             custom: Any = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"the profile {text} cannot be read", why=" ".join(str(error).split())) from error
     if not isinstance(custom, dict):
         raise UsageError(
@@ -125,8 +125,9 @@ async def open_pod(
     name, custom = profile(pod.profile)
     api = await open_api(pod, options, stack)
     selected = await choose(api, expression, pod, options.note)
-    for line in await headroom.warnings(api, selected):
-        options.note(line)
+    if not ephemeral.running(selected.pod, selected.container):
+        for line in await headroom.warnings(api, selected):
+            options.note(line)
     attempt = Attachment(
         api,
         selected,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 from kdebug.errors import AccessDenied, Failed
 from kdebug.kube.api import STRATEGIC_MERGE, Api, ServerRefusal
-from kdebug.kube.failures import WAITING_IS_NORMAL
-from kdebug.kube.ladder import Rung
+from kdebug.kube.failures import IMAGE_REASONS, WAITING_IS_NORMAL
+from kdebug.kube.ladder import CUSTOM, MATCHING, Rung
 from kdebug.kube.pods import Object, Selected, container_status, pods_path
 
 PREFIX = "kdebug-"
@@ -19,6 +19,8 @@ _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 CONFLICTS = 4
 """Two engineers at the same instant: the second PATCH is sent again, as often as this."""
 PROFILE, REASON, CLIENT = "KDEBUG_PROFILE", "KDEBUG_REASON", "KDEBUG_VERSION"
+ASKED_IMAGE = "KDEBUG_IMAGE"
+"""The image as it was asked for: admission may have written a mirror's or a digest in its place."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def container(name: str, spec: ToolboxSpec, rung: Rung, target: str) -> Object:
     """No envFrom, no volumes, no ports, no terminal: nothing that a policy could be walked around with."""
     environment = [{"name": name, "value": value} for name, value in spec.environment.items()]
     environment += [{"name": CLIENT, "value": spec.version}, {"name": PROFILE, "value": rung.name}]
+    environment.append({"name": ASKED_IMAGE, "value": spec.image})
     if spec.reason:
         environment.append({"name": REASON, "value": spec.reason})
     return {
@@ -109,41 +112,87 @@ def changed(made: Object, kept: Object) -> list[str]:
 
 
 def profile_of(toolbox: Object) -> str:
-    return next(
-        (str(e.get("value")) for e in toolbox.get("env") or [] if e.get("name") == PROFILE), "unknown"
-    )
+    return _variable(toolbox, PROFILE) or "unknown"
 
 
-def reusable(pod: Object, target: str, image: str, rungs: list[Rung]) -> list[tuple[Object, Rung]]:
-    """Toolboxes that may run for this very target, image and rungs: lowest rung first, then newest."""
-    started = (container_status(pod, target).get("state") or {}).get("running", {}).get("startedAt", "")
-    found = []
+def lifetime_of(toolbox: Object) -> Optional[Lifetime]:
+    """What its `hold` was told; None when its command is not ours."""
+    words = [str(word) for word in toolbox.get("command") or []]
+    told = dict(zip(words[:-1], words[1:]))
+    try:
+        return Lifetime(*(float(told[f"--{name}"]) for name in ("ttl", "max-ttl", "idle")))
+    except (KeyError, ValueError):
+        return None
+
+
+def _variable(toolbox: Object, name: str) -> str:
+    return next((str(e.get("value")) for e in toolbox.get("env") or [] if e.get("name") == name), "")
+
+
+def reusable(
+    pod: Object, target: str, image: str, rungs: list[Rung], any_user: bool = False
+) -> list[tuple[Object, Rung]]:
+    """Toolboxes that may run for this very target, image and rungs: lowest rung first, then newest.
+
+    With `any_user`, those of the match rungs whose user is another than planned, too: that of the
+    process, which the one who made it found to be the right one.
+    """
+    found: list[tuple[Object, Rung]] = []
     for rung in rungs:
         for toolbox in reversed(toolboxes(pod)):
-            state = container_status(pod, toolbox["name"]).get("state") or {}
-            fits = (toolbox.get("targetContainerName"), toolbox.get("image")) == (target, image)
-            same_rung = profile_of(toolbox) == rung.name and _covers(
-                toolbox.get("securityContext") or {}, rung
-            )
-            if fits and same_rung and _may_run(state, str(started)):
+            if not _made_for(toolbox, target, image) or not _alive(pod, target, toolbox):
+                continue
+            context, profile = toolbox.get("securityContext") or {}, profile_of(toolbox)
+            if profile == rung.name and _covers(context, rung):
                 found.append((toolbox, rung))
+            elif any_user and {profile, rung.name} <= set(MATCHING):
+                found.append((toolbox, Rung(profile, context, "an earlier session measured the user")))
     return found
 
 
-def _may_run(state: Object, target_started: str) -> bool:
-    if "running" in state:
-        # One that is older than the target's present instance joined a namespace that is gone.
-        return str(state["running"].get("startedAt", "")) >= target_started
-    # The kubelet tells of a start up to a second late; asking costs one exec that is refused.
-    waiting = str((state.get("waiting") or {}).get("reason") or "")
-    return "terminated" not in state and waiting in WAITING_IS_NORMAL
+def starting(pod: Object, target: str, image: str, rung: Rung) -> Optional[Object]:
+    """The newest toolbox of this very rung that the kubelet still makes; a second would not be faster."""
+    for toolbox in reversed(toolboxes(pod)):
+        state = container_status(pod, toolbox["name"]).get("state") or {}
+        reason = str((state.get("waiting") or {}).get("reason") or "")
+        waits = set(state) <= {"waiting"} and reason in (*WAITING_IS_NORMAL, *IMAGE_REASONS)
+        same_rung = profile_of(toolbox) == rung.name and _covers(toolbox.get("securityContext") or {}, rung)
+        if waits and same_rung and _made_for(toolbox, target, image):
+            return toolbox
+    return None
+
+
+def _made_for(toolbox: Object, target: str, image: str) -> bool:
+    images = (toolbox.get("image"), _variable(toolbox, ASKED_IMAGE))
+    return toolbox.get("targetContainerName") == target and image in images
+
+
+def _alive(pod: Object, target: str, toolbox: Object) -> bool:
+    """Whether it may run, in the PID namespace that the target is in now."""
+    state = container_status(pod, toolbox["name"]).get("state") or {}
+    if "running" not in state:
+        # The kubelet tells of a start up to a second late; asking costs one exec that is refused.
+        waiting = str((state.get("waiting") or {}).get("reason") or "")
+        return "terminated" not in state and waiting in WAITING_IS_NORMAL
+    if pod["spec"].get("shareProcessNamespace") or pod["spec"].get("hostPID"):
+        return True  # this namespace outlives the target
+    # One that is older than the target's present instance joined a namespace that is gone.
+    started = (container_status(pod, target).get("state") or {}).get("running", {}).get("startedAt", "")
+    return str(state["running"].get("startedAt", "")) >= str(started)
+
+
+def running(pod: Object, target: str) -> bool:
+    """Whether a toolbox for this target runs, of whatever rung: then its room has been found."""
+    mine = [item for item in toolboxes(pod) if item.get("targetContainerName") == target]
+    return any(_alive(pod, target, item) for item in mine)
 
 
 def _covers(context: Object, rung: Rung) -> bool:
     """Whether a toolbox runs as this rung would have it; a guessed user may have been corrected."""
-    fields = ("capabilities",) if rung.guess else ("runAsUser", "runAsGroup", "capabilities")
-    wanted: dict[str, Any] = {key: rung.context.get(key) for key in fields}
-    return all(context.get(key) == value for key, value in wanted.items())
+    fields = {"capabilities"} if rung.guess else {"runAsUser", "runAsGroup", "capabilities"}
+    if rung.name == CUSTOM:
+        fields |= {*rung.context, "privileged", "procMount"}
+    return all(context.get(key) == rung.context.get(key) for key in fields)
 
 
 def refused_error(refused: list[tuple[Rung, ServerRefusal]], selected: Selected) -> AccessDenied | Failed:

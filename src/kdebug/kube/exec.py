@@ -21,7 +21,6 @@ STDIN, STDOUT, STDERR, STATUS = range(4)
 PIECE_BYTES = 32 * 1024
 """What the API server's own copies are made of; longer messages would be split by it all the same."""
 LOG_BYTES = 4096
-CLOSE_SECONDS = 2.0
 
 
 class ExecEnd:
@@ -30,12 +29,28 @@ class ExecEnd:
     def __init__(self, document: dict[str, Any]) -> None:
         self.message = str(document.get("message") or "")
         self.success = document.get("status") == "Success"
+        code = document.get("code")
+        self.code = code if isinstance(code, int) else 500
+        """As an HTTP status: servers that upgrade first (v5) tell here what others tell before."""
         self.exit_code: Optional[int] = 0 if self.success else None
         details = document.get("details")
         for cause in (details.get("causes") or []) if isinstance(details, dict) else []:
             if isinstance(cause, dict) and cause.get("reason") == "ExitCode":
                 text = str(cause.get("message"))
                 self.exit_code = int(text) if text.isdigit() else None
+
+    @property
+    def no_such_program(self) -> bool:
+        """The container runs and does not hold the program (runc's words, or a shell's exit code)."""
+        words = ("no such file or directory", "executable file not found")
+        return self.exit_code in (126, 127) or (
+            self.exit_code is None and any(word in self.message for word in words)
+        )
+
+    @property
+    def not_started(self) -> bool:
+        """The server could not run the command at all, as while the container does not run yet."""
+        return not self.success and self.exit_code is None and not self.no_such_program
 
 
 class ExecChannel:

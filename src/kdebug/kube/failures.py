@@ -147,10 +147,20 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
     if lacks := _without_python(words(waiting), image):
         raise ToolboxFailed(lacks)
     if reason in RUNG_REASONS:
-        raise ToolboxFailed(
-            _refused_by_node(waiting, toolbox, target), climb="nvalid target" not in words(waiting)
-        )
+        raise ToolboxFailed(_refused_by_node(waiting, toolbox, target), climb=_about_rights(words(waiting)))
     return False
+
+
+RIGHTS_WORDS = (
+    "non-root", "nonroot", "permission denied", "operation not permitted", "apparmor", "selinux",
+    "seccomp", "capabilit", "privilege",
+)  # fmt: skip
+"""kuberuntime/security_context.go, runc: what another user or other rights may change."""
+
+
+def _about_rights(text: str) -> bool:
+    """Whether a higher rung may help; a full disk or a missing program is no reason to climb."""
+    return any(word in text.lower() for word in RIGHTS_WORDS)
 
 
 def _refused_by_node(waiting: Object, toolbox: str, target: str) -> KdebugError:

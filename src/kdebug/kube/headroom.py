@@ -36,14 +36,20 @@ def quantity(text: str) -> Optional[float]:
 
 
 def memory_limit(pod: Object) -> Optional[float]:
-    """Bytes that the whole pod may use; None when one of its containers has no limit."""
-    total = 0.0
-    for container in pod["spec"].get("containers", []):
-        limit = quantity(((container.get("resources") or {}).get("limits") or {}).get("memory", ""))
-        if limit is None:
-            return None
-        total += limit
-    return total
+    """Bytes that the whole pod may use: what is said for the pod itself, else the sum over what runs in
+    it; None when one of its containers has no limit (kubelet cm/helpers_linux.go)."""
+    spec = pod["spec"]
+    whole = _limit(spec)
+    if whole is not None:
+        return whole
+    sidecars = [c for c in spec.get("initContainers") or [] if c.get("restartPolicy") == "Always"]
+    limits = [_limit(container) for container in [*spec.get("containers", []), *sidecars]]
+    return None if None in limits else sum(limit for limit in limits if limit is not None)
+
+
+def _limit(owner: Object) -> Optional[float]:
+    """Of a container, or of a pod (KEP-2837)."""
+    return quantity(((owner.get("resources") or {}).get("limits") or {}).get("memory", ""))
 
 
 async def warnings(api: Api, selected: Selected) -> list[str]:

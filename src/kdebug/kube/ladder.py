@@ -13,6 +13,9 @@ from kdebug.errors import UsageError
 from kdebug.kube.pods import Object, container_status, containers
 
 MATCH, MATCH_CAPS, PTRACE, NETADMIN, SYSADMIN = "match", "match+caps", "ptrace", "netadmin", "sysadmin"
+MATCHING = (MATCH, MATCH_CAPS)
+"""The rungs that run as the target's own user."""
+CUSTOM = "custom"
 PROFILES = ("auto", MATCH, PTRACE, NETADMIN, SYSADMIN)
 UNKNOWN_USER = 65532
 """"nonroot" of the distroless images: a first guess that any standard accepts."""
@@ -118,6 +121,9 @@ def match_caps(pod: Object, name: str, identity: Identity) -> Rung:
         context["capabilities"] = capabilities
     else:
         del context["capabilities"]
+    if "CAP_SYS_ADMIN" in (capabilities.get("add") or []):
+        # The API server takes this name for a contradiction (validation.ValidateSecurityContext).
+        del context["allowPrivilegeEscalation"]
     return Rung(MATCH_CAPS, context, f"{rung.why}, and its own capabilities", rung.guess)
 
 
@@ -129,6 +135,10 @@ def ptrace(pod: Object, name: str, more: tuple[str, ...] = (), rung: str = PTRAC
         "runAsNonRoot": False,
         "capabilities": {"drop": ["ALL"], "add": ["SYS_PTRACE", "DAC_READ_SEARCH", *more]},
     }
+    if is_privileged(pod, name):
+        # Such a target is unconfined whatever its profile says, and the runtime's default profile may
+        # only trace what is under itself.
+        context["appArmorProfile"] = {"type": "Unconfined"}
     return Rung(rung, context, "reads any process of the pod")
 
 
@@ -147,7 +157,7 @@ def plan(pod: Object, name: str, profile: str, custom: Optional[Object] = None) 
     identity = identity_of(pod, name)
     if custom is not None:
         return [
-            Rung("custom", custom_context(match(pod, name, identity).context, custom), "the given profile")
+            Rung(CUSTOM, custom_context(match(pod, name, identity).context, custom), "the given profile")
         ]
     if profile == "auto":
         return auto(pod, name, identity)
@@ -198,4 +208,10 @@ def custom_context(base: Object, custom: Object) -> Object:
             f"the profile holds {', '.join(unknown)}",
             next_step=f"a profile is a securityContext: {', '.join(ALLOWED_CUSTOM)}",
         )
-    return {key: value for key, value in (base | given).items() if value is not None}
+    context = base | given
+    # What follows from the fields that were given, or the API server and the kubelet refuse it.
+    if "runAsUser" in given and "runAsNonRoot" not in given:
+        context["runAsNonRoot"] = given["runAsUser"] not in (0, None)
+    if given.get("privileged") and "allowPrivilegeEscalation" not in given:
+        context["allowPrivilegeEscalation"] = None
+    return {key: value for key, value in context.items() if value is not None}

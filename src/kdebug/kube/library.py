@@ -1,8 +1,9 @@
-"""Loads what we use of the Kubernetes client, and nothing else of it.
+"""Loads what we use of the Kubernetes client: how it reads kubeconfigs, plugins and service accounts.
 
-`import kubernetes` runs its synchronous client, and `kubernetes.aio` its dynamic client, leader election
-and watch: 0.3 s before the first request, which an incident command pays each time. Both packages are
-namespaces for what we need; so, where nobody has imported them yet, bare ones stand in their place.
+`import kubernetes` runs its synchronous client, `kubernetes.aio` its dynamic client, and the configuration
+module the generated one, only to name two classes in functions that we do not call: 0.3 s before the first
+request, which an incident command would pay each time. So, where nobody has imported them yet, bare
+packages stand in their place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from types import ModuleType
 
 from kdebug.errors import Failed
 
-_BARE = ("kubernetes", "kubernetes.aio")
+_BARE = {"kubernetes": "", "kubernetes.aio": "aio", "kubernetes.aio.client": "client"}
+"""Package -> its folder below the one before."""
 
 
 def load(name: str) -> ModuleType:
@@ -39,8 +41,11 @@ def _prepare() -> None:
     if spec is None or not spec.submodule_search_locations:
         return
     places = list(spec.submodule_search_locations)
-    for name in _BARE:
+    for name, folder in _BARE.items():
+        places = [os.path.join(place, folder) for place in places] if folder else places
         bare = types.ModuleType(name)
         bare.__path__ = places
         sys.modules[name] = bare
-        places = [os.path.join(place, "aio") for place in places]
+    # Named by the configuration modules for what they make by default; we pass an object of our own.
+    client = sys.modules["kubernetes.aio.client"]
+    client.ApiClient = client.Configuration = object  # type: ignore[attr-defined]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Optional
 
-from kdebug.errors import KdebugError
+from kdebug.errors import ConnectionLost, KdebugError
 from kdebug.kube.api import Api, Parameters, ServerRefusal
 from kdebug.kube.pods import pods_path
 from kdebug.target.cluster import LogLine, LogQuery, PodRef
@@ -15,12 +16,18 @@ QUEUE_LINES = 1000
 """Read ahead of the reader while several containers are followed."""
 
 
+_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
 def parse_line(container: str, line: bytes) -> LogLine:
-    """`TIMESTAMP TEXT`, as the log endpoint writes it with timestamps=true."""
-    stamp, blank, text = line.partition(b" ")
-    if not blank and stamp[:2] != b"20":
+    """`TIMESTAMP TEXT`, as the log endpoint writes it with timestamps=true.
+
+    The kubelet's own messages and the rest of a line that was cut have none: they are text, whole.
+    """
+    stamp, _, text = line.partition(b" ")
+    if _STAMP.fullmatch(stamp) is None:
         return LogLine(container, "", line)
-    return LogLine(container, stamp.decode("ascii", "replace"), text)
+    return LogLine(container, stamp.decode("ascii"), text)
 
 
 async def one(api: Api, pod: PodRef, container: str, query: LogQuery) -> AsyncIterator[LogLine]:
@@ -62,44 +69,66 @@ async def merged(
 
 
 async def _by_time(streams: list[AsyncIterator[LogLine]]) -> AsyncIterator[LogLine]:
+    """One that cannot be read (its container has not started) takes nothing from the others: its error
+    comes last."""
     heads: dict[int, LogLine] = {}
-    for index, stream in enumerate(streams):
-        line = await _next(stream)
-        if line is not None:
-            heads[index] = line
-    while heads:
-        index = min(heads, key=lambda i: heads[i].at)
-        yield heads[index]
-        following = await _next(streams[index])
-        if following is None:
-            del heads[index]
+    problems: list[KdebugError] = []
+
+    async def advance(index: int) -> None:
+        heads.pop(index, None)
+        try:
+            line = await _next(streams[index])
+        except KdebugError as error:
+            problems.append(error)
         else:
-            heads[index] = following
+            if line is not None:
+                heads[index] = line
+
+    for index in range(len(streams)):
+        await advance(index)
+    while heads:
+        # A line without a time belongs to what came before it.
+        index = min(heads, key=lambda i: (heads[i].at, i))
+        yield heads[index]
+        await advance(index)
+    if problems:
+        raise _together(problems)
+
+
+def _together(problems: list[KdebugError]) -> KdebugError:
+    """The first, with a word about the others; the whole is partial, whatever the reason of each."""
+    first, *others = problems
+    more = f" (nor those of {len(others)} more)" if others else ""
+    return type(first)(first.what + more, why=first.why, next_step=first.next_step)
 
 
 async def _as_they_come(streams: list[AsyncIterator[LogLine]]) -> AsyncIterator[LogLine]:
     lines: asyncio.Queue[Optional[LogLine] | KdebugError] = asyncio.Queue(QUEUE_LINES)
 
     async def pump(stream: AsyncIterator[LogLine]) -> None:
+        ended: Optional[KdebugError] = None
         try:
             async for line in stream:
                 await lines.put(line)
         except KdebugError as error:
-            await lines.put(error)
-        else:
-            await lines.put(None)
+            ended = error
+        except Exception as error:  # noqa: BLE001  whatever it is, the reader may not wait for ever
+            ended = ConnectionLost("a log cannot be read on", why=str(error) or type(error).__name__)
+        await lines.put(ended)
 
     tasks = [asyncio.create_task(pump(stream), name="kdebug-log") for stream in streams]
-    left, problem = len(tasks), None
+    left, problems = len(tasks), []
     try:
         while left:
             item = await lines.get()
             if isinstance(item, LogLine):
                 yield item
                 continue
-            left, problem = left - 1, item or problem
-        if problem is not None:
-            raise problem
+            left -= 1
+            if item is not None:
+                problems.append(item)
+        if problems:
+            raise _together(problems)
     finally:
         for task in tasks:
             task.cancel()

@@ -76,6 +76,12 @@ def expiry(hold: Process, now: float) -> Optional[str]:
     return datetime.fromtimestamp(ends, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+async def end(api: Api, selected: Selected, toolbox: str, image: str) -> None:
+    """`stop` by name, for a toolbox that is known to run."""
+    running = Session(selected.namespace, selected.name, selected.container, toolbox, "running", "", image)
+    await stop(api, running)
+
+
 async def stop(api: Api, stopped: Session) -> None:
     """SIGTERM to the toolbox' first process. Raises `Failed`, `AccessDenied`."""
     connection, hold, _ = await _hold(api, stopped)
@@ -101,7 +107,8 @@ async def _hold(api: Api, wanted: Session) -> tuple[Connection, Process, float]:
         info = await connection.send(OpenTarget(pid=connection.hello.pid))
         page = await connection.send(ListProcesses(limit=1000, fds=False))
         for process in page.items:
-            if process.container == info.agent_container and _is_hold(process):
+            own = info.agent_container
+            if own is not None and process.container == own and _is_hold(process):
                 return connection, process, page.taken_at
     except BaseException:
         await connection.close()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from kdebug.agent.source import agent_sources
 from kdebug.channel.delivery import archive, delivered_agent_command
-from kdebug.errors import ConnectionLost, DeadlinePassed, KdebugError, ProtocolViolation
+from kdebug.errors import ConnectionLost, DeadlinePassed, KdebugError, NotFound, ProtocolViolation
 from kdebug.kube.api import Api, Parameters, ServerRefusal
 from kdebug.kube.exec import ExecChannel
 from kdebug.kube.failures import ToolboxFailed, toolbox_state, words
@@ -27,6 +28,10 @@ EARLY_TRIES = (0.05, 0.05, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4)
 """Seconds before each of at most 8 tries, within 1.5 s of the PATCH."""
 LATE_TRIES, LATE_PAUSE = 6, 0.25
 """Once the kubelet says that it runs, an exec that fails is tried again this often."""
+WATCH_SECONDS = 240
+"""A watch lasts as long and is asked for again; one that is silent for longer is dead (NAT, proxies)."""
+WATCH_PAUSE = 1.0
+"""Between the starts of two watches, where a server ends or refuses them at once."""
 NOT_YET = (404, 500, 502, 503)
 """HTTP statuses of an exec whose container does not run yet."""
 
@@ -56,7 +61,11 @@ class Toolbox:
         payload = archive()
         command = delivered_agent_command(payload, *self._flags)
         channel = await self._exec(command)
-        await channel.write(payload)
+        try:
+            await channel.write(payload)
+        except BaseException:
+            await channel.close()
+            raise
         return await Connection.open(
             channel, request_seconds=request_seconds, hello_seconds=request_seconds
         )
@@ -68,9 +77,12 @@ class Toolbox:
             connection = await Connection.open(
                 channel, request_seconds=request_seconds, hello_seconds=request_seconds
             )
-        except ConnectionLost:
-            if channel.end is not None and channel.end.exit_code == 137:
+        except ConnectionLost as lost:
+            end = channel.end
+            if end is None or end.exit_code == 137:
                 raise
+            if end.not_started:
+                raise ServerRefusal(end.code, "", end.message, {}) from lost
             return None
         if connection.hello.source_hash == hash_sources(agent_sources()):
             return connection
@@ -102,7 +114,7 @@ async def _early(toolbox: Toolbox, watcher: asyncio.Task[None], seconds: float) 
         if done:
             return None
         try:
-            return await toolbox.connect(request_seconds=seconds)
+            return await _connect_beside(watcher, toolbox, seconds)
         except ServerRefusal as refused:
             if refused.code not in NOT_YET:
                 raise refused.explained(f"exec into {toolbox.selected.label} is refused") from refused
@@ -114,6 +126,22 @@ async def _early(toolbox: Toolbox, watcher: asyncio.Task[None], seconds: float) 
             if not _ended_early(lost):
                 raise
     return None
+
+
+async def _connect_beside(watcher: asyncio.Task[None], toolbox: Toolbox, seconds: float) -> Connection:
+    """An exec that hangs does not hide what the watch learns meanwhile."""
+    connecting = asyncio.create_task(toolbox.connect(request_seconds=seconds), name="kdebug-connect")
+    try:
+        await asyncio.wait({connecting, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            watcher.result()
+        return await connecting
+    except BaseException:
+        connecting.cancel()
+        (ended,) = await asyncio.gather(connecting, return_exceptions=True)
+        if isinstance(ended, Connection):
+            await ended.close()
+        raise
 
 
 def _ended_early(lost: ConnectionLost) -> bool:
@@ -145,9 +173,19 @@ async def _check(toolbox: Toolbox) -> None:
 
 
 async def _wait_running(toolbox: Toolbox, pod: Object, target: str) -> None:
+    uid = pod["metadata"].get("uid")
     async for seen in watch_pod(
         toolbox.api, toolbox.selected, str(pod["metadata"].get("resourceVersion", ""))
     ):
+        if seen["metadata"].get("uid") != uid:
+            label = toolbox.selected.label
+            raise ToolboxFailed(
+                NotFound(
+                    f"the pod {label} was deleted",
+                    why="another pod has its name now",
+                    next_step="run it again to attach to that one",
+                )
+            )
         if toolbox_state(seen, toolbox.name, toolbox.image, target):
             return
 
@@ -160,6 +198,7 @@ async def watch_pod(api: Api, selected: Selected, version: str) -> AsyncIterator
     path, what = pods_path(selected.namespace, selected.name), f"the pod {selected.label} cannot be watched"
     may_watch = True
     while True:
+        started = time.monotonic()
         if may_watch and version:
             try:
                 async for kind, item in _events(api, selected, version):
@@ -174,11 +213,10 @@ async def watch_pod(api: Api, selected: Selected, version: str) -> AsyncIterator
                 may_watch = refused.code not in (401, 403)
             except (ConnectionLost, DeadlinePassed):
                 pass  # read again; if the server is gone, that says so
-        if not may_watch:
-            await asyncio.sleep(1.0)
         item = await api.get(what, path)
         version = str(item["metadata"]["resourceVersion"])
         yield item
+        await asyncio.sleep(max(0.0, WATCH_PAUSE - (time.monotonic() - started)))
 
 
 async def _events(api: Api, selected: Selected, version: str) -> AsyncIterator[tuple[str, Any]]:
@@ -186,10 +224,15 @@ async def _events(api: Api, selected: Selected, version: str) -> AsyncIterator[t
         ("fieldSelector", f"metadata.name={selected.name}"),
         ("watch", "1"),
         ("resourceVersion", version),
+        ("timeoutSeconds", str(WATCH_SECONDS)),
     ]
-    async for line in api.lines(pods_path(selected.namespace), parameters):
-        event = json.loads(line)
-        yield event["type"], event["object"]
+    path = pods_path(selected.namespace)
+    async for line in api.lines(path, parameters, idle_seconds=WATCH_SECONDS + 30.0):
+        try:
+            event = json.loads(line)
+            yield event["type"], event["object"]
+        except (ValueError, KeyError, TypeError):
+            return  # cut in the middle of a line, or not the API server's
 
 
 async def _late_error(toolbox: Toolbox, seconds: float) -> KdebugError:

@@ -13,7 +13,8 @@ from kdebug.probe.process_parse import parse_cmdline, parse_owner, text_of
 T = TypeVar("T")
 MAX_CMDLINE = 4096
 """In the table; `proc` shows the rest. Also what the kernel itself used to cut at."""
-UserName = Callable[[int], Optional[str]]
+UserName = Callable[[int, Optional[str]], Optional[str]]
+"""Name of a uid in a container; None where it has none, or is another container's."""
 NEEDS = "needs the same uid and gid and no fewer capabilities than the process, or SYS_PTRACE"
 ENDED = (FileNotFoundError, ProcessLookupError)
 """What reading below /proc/PID raises once the process is no more (ENOENT, ESRCH)."""
@@ -59,15 +60,16 @@ def read_static(proc_fd: int, pid: int, kernel_thread: bool, user_name: UserName
     reader = _Reader(proc_fd, pid, reasons)
     owner = reader.attempt(("uid", "gid", "user"), reader.owner)
     uid, gid = owner if owner else (None, None)
+    container = reader.attempt(("container",), reader.container)
     cmdline = reader.attempt(("cmdline",), reader.cmdline)
     return Static(
         uid=uid,
         gid=gid,
-        user=None if uid is None else user_name(uid),
+        user=None if uid is None else user_name(uid, container),
         cmdline=parse_cmdline(cmdline[:MAX_CMDLINE]) if cmdline is not None else None,
         cmdline_truncated=cmdline is not None and len(cmdline) > MAX_CMDLINE,
         exe=None if kernel_thread else reader.attempt(("exe",), reader.exe),
-        container=reader.attempt(("container",), reader.container),
+        container=container,
         reasons=reasons,
     )
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from kdebug.protocol.record import Record
+
 KINDS = ("file", "dir", "symlink", "fifo", "socket", "char", "block", "unknown")
 
 
-@dataclass(frozen=True)
-class Entry:
+@dataclass(frozen=True, eq=False, repr=False)
+class Entry(Record):
     """One name in a directory, or the answer to stat."""
 
     name: str
@@ -39,8 +41,8 @@ class Entry:
     """Why facts are missing, in the kernel's words."""
 
 
-@dataclass(frozen=True)
-class Listing:
+@dataclass(frozen=True, eq=False, repr=False)
+class Listing(Record):
     """One page of a directory, in the kernel's order."""
 
     path: str
@@ -52,8 +54,8 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class FileStat:
+@dataclass(frozen=True, eq=False, repr=False)
+class FileStat(Record):
     """What stat tells, with the path as the target's own processes would see it."""
 
     path: str
@@ -62,8 +64,8 @@ class FileStat:
     """Where the path leads once every symlink is followed inside the root; null when it cannot be told."""
 
 
-@dataclass(frozen=True)
-class FileChunk:
+@dataclass(frozen=True, eq=False, repr=False)
+class FileChunk(Record):
     """A piece of a file. `data` travels as a raw frame, never as JSON."""
 
     path: str

@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 
 from kdebug.errors import ProtocolViolation
+from kdebug.protocol.record import Record
 
 PROTOCOL_VERSION = 1
 BANNER = b"kdebug-agent 1\n"
@@ -33,8 +34,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 """JSON of one request: two escaped 4,096-byte paths are below 50 KB."""
 
 
-@dataclass(frozen=True)
-class Hello:
+@dataclass(frozen=True, eq=False, repr=False)
+class Hello(Record):
     """First frame in each direction."""
 
     protocol: int

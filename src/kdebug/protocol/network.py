@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from kdebug.protocol.record import Record
 
-@dataclass(frozen=True)
-class Socket:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Socket(Record):
     """One socket of the target's network namespace, joined to the processes that hold it."""
 
     family: str
@@ -32,8 +34,8 @@ class Socket:
     timeouts of the current one where only /proc is there."""
 
 
-@dataclass(frozen=True)
-class SocketPage:
+@dataclass(frozen=True, eq=False, repr=False)
+class SocketPage(Record):
     items: tuple[Socket, ...]
     cursor: str = ""
     unread_processes: int = 0
@@ -42,8 +44,8 @@ class SocketPage:
     """Field or source name -> why it is null or missing."""
 
 
-@dataclass(frozen=True)
-class Interface:
+@dataclass(frozen=True, eq=False, repr=False)
+class Interface(Record):
     name: str
     state: Optional[str]
     """operstate of the kernel: up, down, unknown, ...; None where it cannot be read."""
@@ -61,8 +63,8 @@ class Interface:
     tx_dropped: int
 
 
-@dataclass(frozen=True)
-class Route:
+@dataclass(frozen=True, eq=False, repr=False)
+class Route(Record):
     destination: str
     """"0.0.0.0/0" and "::/0" are the default routes."""
     gateway: Optional[str]
@@ -72,8 +74,8 @@ class Route:
     """As route(8) writes them: U, UG, UH ..."""
 
 
-@dataclass(frozen=True)
-class Dns:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dns(Record):
     """The target's resolver files, read through its own root."""
 
     nameservers: tuple[str, ...] = ()
@@ -85,8 +87,8 @@ class Dns:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
+@dataclass(frozen=True, eq=False, repr=False)
+class NetworkConfig(Record):
     interfaces: tuple[Interface, ...]
     routes: tuple[Route, ...]
     dns: Dns

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from kdebug.protocol.record import Record
 
-@dataclass(frozen=True)
-class Process:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Process(Record):
     """One row of the process table."""
 
     pid: int
@@ -33,7 +35,7 @@ class Process:
     """Effective uid, in the agent's user namespace."""
     gid: Optional[int] = None
     user: Optional[str] = None
-    """The name that the *target's* /etc/passwd gives to the uid."""
+    """The name that the *target's* /etc/passwd gives to the uid; null for processes of other containers."""
     fds: Optional[int] = None
     cmdline: Optional[tuple[str, ...]] = None
     """Empty for kernel threads and zombies."""
@@ -45,8 +47,8 @@ class Process:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ProcessPage:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProcessPage(Record):
     """One page of the process table, or of what changed in it since `generation`."""
 
     items: tuple[Process, ...]
@@ -67,16 +69,16 @@ class ProcessPage:
     """Which processes these are: "PID namespace of the target" or why another set is shown."""
 
 
-@dataclass(frozen=True)
-class ThreadInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class ThreadInfo(Record):
     tid: int
     name: str
     state: str
     cpu_seconds: float
 
 
-@dataclass(frozen=True)
-class FdInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class FdInfo(Record):
     """One open descriptor."""
 
     fd: int
@@ -95,15 +97,15 @@ class FdInfo:
     error: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class FdPage:
+@dataclass(frozen=True, eq=False, repr=False)
+class FdPage(Record):
     pid: int
     items: tuple[FdInfo, ...]
     cursor: str = ""
 
 
-@dataclass(frozen=True)
-class MapInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class MapInfo(Record):
     """One mapping of /proc/PID/maps."""
 
     start: int
@@ -116,22 +118,22 @@ class MapInfo:
     deleted: bool = False
 
 
-@dataclass(frozen=True)
-class MapPage:
+@dataclass(frozen=True, eq=False, repr=False)
+class MapPage(Record):
     pid: int
     items: tuple[MapInfo, ...]
     cursor: str = ""
 
 
-@dataclass(frozen=True)
-class EnvVar:
+@dataclass(frozen=True, eq=False, repr=False)
+class EnvVar(Record):
     name: str
     value: Optional[str]
     """None when the entry had no "="."""
 
 
-@dataclass(frozen=True)
-class EnvPage:
+@dataclass(frozen=True, eq=False, repr=False)
+class EnvPage(Record):
     """The environment as it was at exec (proc(5)); later setenv calls may not show."""
 
     pid: int
@@ -140,8 +142,8 @@ class EnvPage:
     truncated: bool = False
 
 
-@dataclass(frozen=True)
-class LimitInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class LimitInfo(Record):
     """One row of /proc/PID/limits; None stands for unlimited."""
 
     name: str
@@ -152,8 +154,8 @@ class LimitInfo:
     """What the process uses of it now, where that is a plain fact (open files, address space ...)."""
 
 
-@dataclass(frozen=True)
-class Capabilities:
+@dataclass(frozen=True, eq=False, repr=False)
+class Capabilities(Record):
     """The five capability sets, as names (capabilities(7)); unknown bits as "cap_NN"."""
 
     effective: tuple[str, ...]
@@ -163,8 +165,8 @@ class Capabilities:
     ambient: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class MemoryDetail:
+@dataclass(frozen=True, eq=False, repr=False)
+class MemoryDetail(Record):
     """Bytes, from /proc/PID/status and smaps_rollup."""
 
     rss_bytes: Optional[int] = None
@@ -180,8 +182,8 @@ class MemoryDetail:
     page_tables_bytes: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class IoDetail:
+@dataclass(frozen=True, eq=False, repr=False)
+class IoDetail(Record):
     """/proc/PID/io, read through psutil."""
 
     read_calls: int
@@ -194,8 +196,8 @@ class IoDetail:
     write_chars: int
 
 
-@dataclass(frozen=True)
-class ProcessDetail:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProcessDetail(Record):
     """One process in full."""
 
     process: Process
@@ -235,13 +237,13 @@ class ProcessDetail:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Limits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Limits(Record):
     pid: int
     items: tuple[LimitInfo, ...]
 
 
-@dataclass(frozen=True)
-class SignalSent:
+@dataclass(frozen=True, eq=False, repr=False)
+class SignalSent(Record):
     pid: int
     signal: int

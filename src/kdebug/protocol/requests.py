@@ -21,6 +21,7 @@ from kdebug.protocol.processes import (
     ProcessPage,
     SignalSent,
 )
+from kdebug.protocol.record import Record
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 
 R = TypeVar("R")
@@ -45,8 +46,8 @@ _REGISTRY: dict[str, type[Request[Any]]] = {}
 _Q = TypeVar("_Q", bound="type[Request[Any]]")
 
 
-@dataclass(frozen=True)
-class Request(Generic[R]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Request(Record, Generic[R]):
     """A question whose answer is an `R`."""
 
     name: ClassVar[str] = ""
@@ -110,7 +111,7 @@ def _at_most(what: str, count: int, limit: int) -> None:
         raise ProtocolViolation(f"the agent answered {count} {what} where at most {limit} were asked for")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Paged(Request[R]):
     """A question answered in pages of at most `limit` items."""
 
@@ -127,7 +128,7 @@ class Paged(Request[R]):
 
 
 @register("open", TargetInfo)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenTarget(Request[TargetInfo]):
     """Bind the session to a process, by pid or by container id."""
 
@@ -143,19 +144,19 @@ class OpenTarget(Request[TargetInfo]):
 
 
 @register("agent", AgentInfo)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GetAgentInfo(Request[AgentInfo]):
     """Ask the agent about itself."""
 
 
 @register("access", Access)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GetAccess(Request[Access]):
     """Measure what the agent may do to the target."""
 
 
 @register("processes", ProcessPage)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListProcesses(Paged[ProcessPage]):
     """The process table, or what changed since the pass named `since`."""
 
@@ -165,7 +166,7 @@ class ListProcesses(Paged[ProcessPage]):
 
 
 @register("process", ProcessDetail)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GetProcess(Request[ProcessDetail]):
     pid: int
     start_ticks: int = 0
@@ -173,31 +174,31 @@ class GetProcess(Request[ProcessDetail]):
 
 
 @register("fds", FdPage)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListFds(Paged[FdPage]):
     pid: int = 0
 
 
 @register("maps", MapPage)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListMaps(Paged[MapPage]):
     pid: int = 0
 
 
 @register("environ", EnvPage)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListEnviron(Paged[EnvPage]):
     pid: int = 0
 
 
 @register("limits", Limits)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GetLimits(Request[Limits]):
     pid: int
 
 
 @register("signal", SignalSent, mutates=True)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SendSignal(Request[SignalSent]):
     """Send a signal to the very process that has `pid` and `start_ticks`."""
 
@@ -211,31 +212,31 @@ class SendSignal(Request[SignalSent]):
 
 
 @register("sockets", SocketPage, lane=HEAVY)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListSockets(Paged[SocketPage]):
     families: tuple[str, ...] = ("inet", "inet6", "unix")
 
 
 @register("network", NetworkConfig)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GetNetwork(Request[NetworkConfig]):
     """Interfaces, routes, resolver and counters."""
 
 
 @register("mounts", MountPage, lane=HEAVY)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListMounts(Paged[MountPage]):
     sizes: bool = True
     """Ask each file system for its size too."""
 
 
 @register("cgroup", CgroupInfo)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GetCgroup(Request[CgroupInfo]):
     """Limits, usage, throttling and pressure of the target's cgroup."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PathRequest(Request[R]):
     path: str
 
@@ -244,7 +245,7 @@ class PathRequest(Request[R]):
 
 
 @register("list-dir", Listing, lane=HEAVY)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListDir(Paged[Listing]):
     path: str = "/"
 
@@ -254,13 +255,13 @@ class ListDir(Paged[Listing]):
 
 
 @register("stat", FileStat)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StatPath(PathRequest[FileStat]):
     follow: bool = False
 
 
 @register("read", FileChunk, lane=HEAVY)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReadFile(PathRequest[FileChunk]):
     """A piece of a file: at most `size` bytes from `offset`."""
 
@@ -284,7 +285,7 @@ class ReadFile(PathRequest[FileChunk]):
 
 
 @register("follow", FileChunk, lane=WAIT)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FollowFile(PathRequest[FileChunk]):
     """Wait until there is something past `offset`, or the name leads elsewhere, or `wait` passes."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from kdebug.protocol.record import Record
 
-@dataclass(frozen=True)
-class Mount:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mount(Record):
     """One line of /proc/PID/mountinfo; paths are unescaped."""
 
     mount_id: int
@@ -28,14 +30,14 @@ class Mount:
     error: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class MountPage:
+@dataclass(frozen=True, eq=False, repr=False)
+class MountPage(Record):
     items: tuple[Mount, ...]
     cursor: str = ""
 
 
-@dataclass(frozen=True)
-class Pressure:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pressure(Record):
     """One line of a PSI file (Documentation/accounting/psi.rst): shares in percent."""
 
     avg10: float
@@ -44,8 +46,8 @@ class Pressure:
     total_seconds: float
 
 
-@dataclass(frozen=True)
-class CgroupInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class CgroupInfo(Record):
     """Limits and usage of the target's cgroup. None with a reason where it may not be read;
     None without a reason where there is no limit."""
 
@@ -72,8 +74,8 @@ class CgroupInfo:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Ability:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ability(Record):
     """Whether the agent can do one thing to this target, measured and not assumed."""
 
     name: str
@@ -86,8 +88,8 @@ class Ability:
     """What would unlock it."""
 
 
-@dataclass(frozen=True)
-class Access:
+@dataclass(frozen=True, eq=False, repr=False)
+class Access(Record):
     """The proof after attaching: what is readable, and as whom the agent runs."""
 
     uid: int
@@ -96,8 +98,8 @@ class Access:
     abilities: tuple[Ability, ...]
 
 
-@dataclass(frozen=True)
-class TargetInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class TargetInfo(Record):
     """The target that the session is bound to."""
 
     pid: int
@@ -116,8 +118,8 @@ class TargetInfo:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class AgentInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class AgentInfo(Record):
     """The agent about itself: what `doctor` and the refresh loop need."""
 
     pid: int
@@ -129,7 +131,7 @@ class AgentInfo:
     oom_score_adj: Optional[int]
     dumpable: Optional[bool]
     psutil: Optional[str]
-    """Version, or None when it is missing (some details are then null)."""
+    """"present", or None when it is missing (some details are then null)."""
     cpu_quota_cores: Optional[float]
     clock_at: float
     """The agent's clock, seconds since the Unix epoch."""

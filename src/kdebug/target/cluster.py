@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
 from kdebug.expression import TargetExpression
+from kdebug.protocol.record import Record
 
 
-@dataclass(frozen=True)
-class PodRef:
+@dataclass(frozen=True, eq=False, repr=False)
+class PodRef(Record):
     """One container of one pod, chosen."""
 
     namespace: str
@@ -27,16 +28,16 @@ class PodRef:
     """The object as the server wrote it."""
 
 
-@dataclass(frozen=True)
-class LogQuery:
+@dataclass(frozen=True, eq=False, repr=False)
+class LogQuery(Record):
     previous: bool = False
     follow: bool = False
     since_seconds: Optional[int] = None
     tail: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class LogLine:
+@dataclass(frozen=True, eq=False, repr=False)
+class LogLine(Record):
     container: str
     at: str
     """When the kubelet wrote it; "" where it does not say."""
@@ -44,8 +45,8 @@ class LogLine:
     """Without its line feed, exactly as the container wrote it."""
 
 
-@dataclass(frozen=True)
-class EventInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class EventInfo(Record):
     at: str
     kind: str
     """Normal or Warning."""
@@ -57,8 +58,8 @@ class EventInfo:
     """The container or object that it is about."""
 
 
-@dataclass(frozen=True)
-class Change:
+@dataclass(frozen=True, eq=False, repr=False)
+class Change(Record):
     """Something that changed, for "what changed lately"."""
 
     at: str
@@ -66,8 +67,8 @@ class Change:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Story:
+@dataclass(frozen=True, eq=False, repr=False)
+class Story(Record):
     """A pod as Kubernetes alone tells it."""
 
     facts: dict[str, Any]
@@ -79,8 +80,8 @@ class Story:
     """What could not be read, and why."""
 
 
-@dataclass(frozen=True)
-class Session:
+@dataclass(frozen=True, eq=False, repr=False)
+class Session(Record):
     """One toolbox container."""
 
     namespace: str
@@ -98,8 +99,8 @@ class Session:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class PlanStep:
+@dataclass(frozen=True, eq=False, repr=False)
+class PlanStep(Record):
     """One rung of the ladder, and what the API server says to it before anything is created."""
 
     rung: str
@@ -110,8 +111,8 @@ class PlanStep:
     words: str = ""
 
 
-@dataclass(frozen=True)
-class Permission:
+@dataclass(frozen=True, eq=False, repr=False)
+class Permission(Record):
     verb: str
     resource: str
     allowed: Optional[bool]

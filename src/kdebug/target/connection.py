@@ -41,6 +41,8 @@ R = TypeVar("R")
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Over all answers that are still arriving."""
 HELLO_SECONDS = 10.0
+TIMER_SLACK = 0.01
+"""How late, as a share of it, the silence may be counted from."""
 MAX_ERROR_TEXT = 4096
 """Characters of one part of an error; more would only bury the message."""
 MAX_ABANDONED = 4 * MAX_OUTSTANDING
@@ -208,16 +210,25 @@ class Connection:
                 await self._channel.write(framing.encode(frame))
 
     async def _read_frames(self, first: bytes) -> None:
-        data = first
+        try:
+            # One timer for all pieces, moved now and then: a download is thousands of them.
+            async with asyncio.timeout(self._silence) as silence:
+                await self._read_pieces(first, silence)
+        except TimeoutError:
+            raise ConnectionLost(
+                "the connection to the agent is lost", why=f"it was silent for {self._silence:g} s"
+            ) from None
+
+    async def _read_pieces(self, first: bytes, silence: asyncio.Timeout) -> None:
+        data, clock = first, asyncio.get_running_loop().time
+        moved = clock()
         while True:
             for frame in self._decoder.feed(data):
                 self._receive(frame)
-            try:
-                data = await asyncio.wait_for(self._channel.read(), self._silence)
-            except asyncio.TimeoutError:
-                raise ConnectionLost(
-                    "the connection to the agent is lost", why=f"it was silent for {self._silence:g} s"
-                ) from None
+            if clock() - moved > self._silence * TIMER_SLACK:
+                moved = clock()
+                silence.reschedule(moved + self._silence)
+            data = await self._channel.read()
             if not data:
                 raise ConnectionLost(
                     "the connection to the agent is lost", why=self._with_log("the agent ended the stream")

@@ -48,7 +48,7 @@ class Refused(Exception):
 class Cluster:
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
-        self._client: client.ApiClient = config.new_client_from_config(str(kubeconfig))
+        self._client: client.ApiClient = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
         self._namespaces: list[str] = []
 
     def request(
@@ -167,7 +167,7 @@ class Cluster:
                 self.request("DELETE", f"api/v1/namespaces/{name}")
             except Refused:
                 pass
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
 
 def _plural(kind: str) -> str:

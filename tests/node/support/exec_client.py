@@ -21,6 +21,7 @@ V4, V5 = "v4.channel.k8s.io", "v5.channel.k8s.io"
 class Outcome:
     protocol: str | None = None
     stdout: bytes = b""
+    """Complete when the stream has ended."""
     stderr: bytes = b""
     status: dict[str, Any] = field(default_factory=dict)
     """From channel 3; empty if the stream ended without one."""
@@ -94,9 +95,12 @@ async def _stream(
         async with connected as socket:
             outcome.protocol = socket.protocol
             sending = asyncio.create_task(_send(socket, stdin, close_stdin and socket.protocol == V5))
+            received: dict[int, list[bytes]] = {1: [], 2: [], 3: []}
             async for message in socket:
-                _take(outcome, message.data)
+                received[message.data[0]].append(message.data[1:])
             sending.cancel()
+            outcome.stdout, outcome.stderr = b"".join(received[1]), b"".join(received[2])
+            outcome.status = json.loads(b"".join(received[3]) or b"{}")
             outcome.close_code = socket.close_code
     return outcome
 
@@ -106,13 +110,3 @@ async def _send(socket: aiohttp.ClientWebSocketResponse, stdin: bytes | None, cl
         await socket.send_bytes(b"\x00" + (stdin or b"")[start : start + 32768])
     if stdin is not None and close:
         await socket.send_bytes(b"\xff\x00")
-
-
-def _take(outcome: Outcome, data: bytes) -> None:
-    channel, payload = data[0], data[1:]
-    if channel == 1:
-        outcome.stdout += payload
-    elif channel == 2:
-        outcome.stderr += payload
-    elif channel == 3 and payload:
-        outcome.status = json.loads(payload)

@@ -185,19 +185,16 @@ def run_as_user(spec: Object) -> Violation | None:
 
 
 def restricted_seccomp(spec: Object) -> Violation | None:
-    allowed = ("RuntimeDefault", "Localhost")
+    allowed = (None, "RuntimeDefault", "Localhost")
     whole = _seccomp(spec.get("securityContext") or {})
-    explicit = _offenders(spec, lambda one: _seccomp(_context(one)) not in (None, *allowed))
-    if explicit or whole not in (None, *allowed):
+    explicit = _offenders(spec, lambda one: _seccomp(_context(one)) not in allowed)
+    if explicit or whole not in allowed:
         who = " and ".join(
-            (["pod"] if whole not in (None, *allowed) else []) + ([_named(explicit)] if explicit else [])
+            (["pod"] if whole not in allowed else []) + ([_named(explicit)] if explicit else [])
         )
-        values = sorted({value for value in (whole, *(_seccomp(_context(one)) for one in _containers(spec)))
-                         if value not in (None, *allowed)})  # fmt: skip
-        return (
-            "seccompProfile",
-            f"{who} must not set securityContext.seccompProfile.type to {_quoted(values)}",
-        )
+        used = {whole, *(_seccomp(_context(one)) for one in _containers(spec))} - set(allowed)
+        values = _quoted(sorted(str(value) for value in used))
+        return "seccompProfile", f"{who} must not set securityContext.seccompProfile.type to {values}"
     unset = _offenders(spec, lambda one: _seccomp(_context(one)) is None) if whole is None else []
     if not unset:
         return None

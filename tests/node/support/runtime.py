@@ -21,6 +21,8 @@ from pathlib import Path
 
 from . import images, keeper, packages
 
+Socket = socket.socket
+
 CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 21, 24
 START_SECONDS = 30
 STREAM_PORT = 10250
@@ -110,6 +112,9 @@ class Runtime:
         """Of the node's first process, as the machine numbers it."""
 
     def start(self) -> None:
+        lock = _lock(self.folder)
+        if lock is None:
+            raise RuntimeError(f"{self.folder} is locked by someone else")
         self.folder.mkdir()
         for folder in ("root", "cni", "logs", "volumes"):
             (self.folder / folder).mkdir()
@@ -122,7 +127,7 @@ class Runtime:
         )
         (self.folder / "config.toml").write_text(config)
         (self.folder / "cni/10-kdebug.conflist").write_text(json.dumps(NETWORK))
-        self._start_keeper()
+        self._start_keeper(lock)
         try:
             self._await_socket()
             self.ctr("images", "import", "--snapshotter", self.snapshotter, str(self.archive))
@@ -130,10 +135,7 @@ class Runtime:
             self.stop()
             raise
 
-    def _start_keeper(self) -> None:
-        lock = _lock(self.folder)
-        if lock is None:
-            raise RuntimeError(f"{self.folder} is locked by someone else")
+    def _start_keeper(self, lock: int) -> None:
         argv = [sys.executable, keeper.__file__, str(self.folder), str(self.packages)]
         with os.fdopen(lock):
             # A session of its own: Ctrl-C in the terminal must not race with the tests' own teardown.
@@ -169,7 +171,14 @@ class Runtime:
         return str(keeper.INSIDE / "run" / path.relative_to(self.folder))
 
     def ctr(self, *argv: str) -> str:
-        command = [self.packages / "usr/bin/ctr", "--address", self.socket, "--namespace", "k8s.io", *argv]
+        command = [
+            str(self.packages / "usr/bin/ctr"),
+            "--address",
+            self.socket,
+            "--namespace",
+            "k8s.io",
+            *argv,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise RuntimeError(f"ctr {argv[0]} failed: {done.stderr.strip()}\n{self.log()}")
@@ -186,12 +195,12 @@ class Runtime:
             "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else "(no log)"
         )
 
-    def connect_inside(self) -> socket.socket:
+    def connect_inside(self) -> Socket:
         """A TCP socket that belongs to the node's network namespace."""
         with ThreadPoolExecutor(1) as thread:  # setns changes one thread, which ends with the executor
             return thread.submit(self._socket_inside).result()
 
-    def _socket_inside(self) -> socket.socket:
+    def _socket_inside(self) -> Socket:
         with open(f"/proc/{self.first_pid}/ns/net", "rb") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), keeper.CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
@@ -219,12 +228,13 @@ def _lock(folder: Path) -> int | None:
 
 def sweep(runs: Path) -> None:
     """Remove what a killed keeper left: folders and control groups; the kernel has taken the rest."""
-    for folder in runs.glob("kdn-*"):
-        if not folder.is_dir() or (lock := _lock(folder)) is None:
+    for note in runs.glob("kdn-*.lock"):
+        folder = note.with_suffix("")
+        if (lock := _lock(folder)) is None:
             continue
         keeper.remove_cgroups(folder.name)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.with_suffix(".lock").unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
         os.close(lock)
 
 

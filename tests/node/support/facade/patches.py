@@ -32,7 +32,8 @@ def apply(old: Object, patch: Any, content_type: str) -> Object:
     """The patched object; `old` is not touched."""
     new = copy.deepcopy(old)
     if content_type == JSON:
-        return _json(new, patch)
+        changed: Object = _json(new, patch)
+        return changed
     if not isinstance(patch, dict):
         raise errors.bad_request("cannot unmarshal the patch into an object")
     if content_type == STRATEGIC:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from ..kubelet.cri import EXITED, RUNNING
+from ..kubelet.cri import EXITED, RUNNING, CriError
 from . import admission, errors, logs, patches, streams
 from .store import timestamp
 
@@ -54,7 +54,7 @@ def chosen_container(pod: Object, asked: str) -> str:
             raise errors.bad_request(f"container {asked} is not valid for pod {name}")
         return asked
     if len(regular) == 1:
-        return regular[0]
+        return str(regular[0])
     default = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
     if default in known:
         return str(default)
@@ -85,7 +85,7 @@ async def stream(facade: Facade, call: Call, attach: bool) -> web.StreamResponse
 
     async def url() -> str:
         if not container:
-            raise streams.CriError(f'container not found ("{name}")')
+            raise CriError(f'container not found ("{name}")')
         return await streams.runtime_url(facade.kubelet.cri, options, attach)
 
     return await streams.Session(call.request, facade.runtime, facade.faults).serve(url, options)

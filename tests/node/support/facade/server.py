@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,7 @@ from aiohttp import web
 
 from ..kubelet.kubelet import Kubelet
 from ..runtime import Runtime
-from . import access, admission, errors, listing, patches, pods, protobuf, resources
+from . import access, admission, errors, listing, patches, pods, protobuf, resources, tables
 from .faults import Faults
 from .store import Store
 
@@ -186,10 +187,8 @@ class Facade:
 
     async def _get(self, call: Call) -> Object:
         found = self.store.get(call.plural, call.namespace, call.name)
-        if call.plural == "pods" and listing.tables.wanted(call.accept):
-            return listing.tables.of_pods(
-                [found], {"resourceVersion": found["metadata"]["resourceVersion"]}
-            )
+        if call.plural == "pods" and tables.wanted(call.accept):
+            return tables.of_pods([found], {"resourceVersion": found["metadata"]["resourceVersion"]})
         return found
 
     def _selection(self, call: Call) -> listing.Selection:
@@ -219,7 +218,7 @@ class Facade:
             return _review(call, body)
         metadata = body.setdefault("metadata", {})
         if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = metadata["generateName"] + access.secrets.token_hex(3)[:5]
+            metadata["name"] = metadata["generateName"] + secrets.token_hex(3)[:5]
         if not metadata.get("name"):
             causes = [
                 ("metadata.name", "FieldValueRequired", "Required value: name or generateName is required")

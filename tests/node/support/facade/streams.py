@@ -16,8 +16,9 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from cri_api.v1 import api_pb2 as api
 
-from ..kubelet.cri import Cri, CriError, api
+from ..kubelet.cri import Cri, CriError
 from ..runtime import STREAM_PORT, Runtime
 from . import errors, spdy
 from .faults import Faults
@@ -65,7 +66,7 @@ class Session:
         self._request, self._runtime, self._faults = request, runtime, faults
         # The peer's close must end us at once; a cluster does not wait for it either.
         self._socket = web.WebSocketResponse(
-            protocols=faults.subprotocols, max_msg_size=LARGEST_MESSAGE, timeout=1.0, autoping=True
+            protocols=faults.subprotocols, max_msg_size=LARGEST_MESSAGE, timeout=1.0, compress=False
         )
         self._sent = 0
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-import grpc.aio
-from cri_api.v1 import api_pb2 as api
-from cri_api.v1 import api_pb2_grpc as services
+# Its fork handlers crash the children of tests that fork, and nobody uses gRPC in a child. Read at import.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
+import grpc  # noqa: E402
+import grpc.aio  # noqa: E402
+from cri_api.v1 import api_pb2 as api  # noqa: E402
+from cri_api.v1 import api_pb2_grpc as services  # noqa: E402
 
 SECONDS = 60
 RUNNING, EXITED = api.ContainerState.CONTAINER_RUNNING, api.ContainerState.CONTAINER_EXITED
