@@ -213,6 +213,31 @@ def test_a_holder_in_another_network_namespace_is_found() -> None:
         holder.communicate()
 
 
+BINDER = """
+import socket
+one = socket.socket(socket.AF_UNIX)
+one.bind("\\0kdebug there"); one.listen()
+print("ready", flush=True); input()
+"""
+
+
+@needs_root
+def test_unix_sockets_are_those_of_the_targets_network() -> None:
+    """The kernel could only be asked for our own ones, and the answer says so."""
+    command = ["unshare", "-n", sys.executable, "-S", "-c", BINDER]
+    target = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert target.stdout is not None and target.stdout.readline() == b"ready\n"
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.bind("\0kdebug here")
+            found = SocketScan(target.pid, proc="/proc", families=("unix",))
+            rows = [(entry.local, entry.state, entry.pids) for entry in found]
+        assert rows == [("@kdebug there", "LISTEN", (target.pid,))]
+        assert "another network namespace" in found.reasons["unix"]
+    finally:
+        target.communicate(b"\n")
+
+
 def test_a_name_with_a_line_feed_forges_no_socket() -> None:
     forged = b"\0x\n0000000000000000: 00000002 00000000 00010000 0001 01 99999 /run/forged.sock"
     with socket.socket(socket.AF_UNIX) as liar:
