@@ -32,6 +32,8 @@ every_text = st.text(st.characters(codec=None), max_size=60)
         ("\ud800", "\\ud800"),
         ("\U000e0041", "\\U000e0041"),
         ("\ufeff", "\\ufeff"),
+        ("pass\u3164\u115f", "pass\\u3164\\u115f"),
+        ("x\U000e0100", "x\\U000e0100"),
         ("\u061c", "\\u061c"),
         ("\u00ad", "\\xad"),
         ("[/bold]", "[/bold]"),
