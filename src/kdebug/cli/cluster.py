@@ -16,7 +16,7 @@ from kdebug.cli.console import Document, emit, note, write_bytes
 from kdebug.cli.system import access_checks
 from kdebug.cli.table import exact, table
 from kdebug.cli.verb import Common, common_options, one_target, with_target
-from kdebug.errors import KdebugError, NotFound, UsageError
+from kdebug.errors import Failed, KdebugError, NotFound, UsageError
 from kdebug.expression import EXAMPLES, OWNERS, TargetExpression
 from kdebug.open import open_cluster, role_objects
 from kdebug.sanitise import file_bytes, one_line
@@ -192,7 +192,7 @@ def _fields(facts: dict[str, Any], indent: str) -> list[str]:
 @click.group("sessions", invoke_without_command=True, help="List the toolboxes that remain in pods.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="of every namespace")
 @click.option("--ask", is_flag=True, help="ask each running toolbox when it will end")
-@common_options()
+@common_options(("table", "wide", "json", "yaml", "name"))
 @click.pass_context
 def sessions(context: click.Context, all_namespaces: bool, ask: bool, common: Common) -> int:
     if context.invoked_subcommand is not None:
@@ -244,30 +244,40 @@ def stop(name: str, common: Common) -> int:
 
     async def work(cluster: Cluster) -> int:
         found = [s for s in await cluster.sessions(False) if name in (s.pod, s.toolbox)]
-        running = [session for session in found if session.state == "running"]
         if not found:
             raise NotFound(
                 f"no toolbox is or is in {name}", next_step="`kdebug sessions` lists what there is"
             )
         problems: list[KdebugError] = []
-        for session in running:
+        ended = 0
+        for session in found:
             try:
-                await cluster.stop(session)
+                ended += await _stopped(cluster, session)
             except KdebugError as error:
                 problems.append(error)  # the others are to end all the same
-                continue
-            note(
-                f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod"
-            )
         for problem in problems[1:]:
             note(str(problem))
         if problems:
             raise problems[0]
-        if not running:
+        if not ended:
             note(f"nothing of kdebug runs in {name}")
         return 0
 
     return with_cluster(common, work)
+
+
+async def _stopped(cluster: Cluster, session: Session) -> bool:
+    """End one toolbox. One that waits may run already: the kubelet tells of a start up to a second late."""
+    if session.state.startswith("terminated"):
+        return False
+    try:
+        await cluster.stop(session)
+    except Failed:
+        if session.state == "running":
+            raise
+        return False
+    note(f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod")
+    return True
 
 
 @click.command("access", help="Show the access ladder for a target, attach, and prove what can be read.")

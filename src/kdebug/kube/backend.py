@@ -18,8 +18,12 @@ from kdebug.protocol.requests import OpenTarget, Request
 from kdebug.target.connection import Connection
 
 R = TypeVar("R")
+KILLED = "exit code 137"
+"""Of an agent whose container, or whose target's namespace, has ended."""
 LOOK_SECONDS = 3.0
 """For asking the API server why a stream ended."""
+LOOKS, LOOK_PAUSE = 5, 0.4
+"""The kubelet tells of an end up to a second after it."""
 
 
 class PodBackend:
@@ -67,7 +71,7 @@ class PodBackend:
                 async with asyncio.timeout(self._seconds):
                     connection = await self._reopened()
             except (ServerRefusal, KdebugError, TimeoutError) as error:
-                self._failure = await self._explained(lost)
+                self._failure = await self._explained(lost, LOOKS)
                 self._failures += 1
                 raise self._failure from error
             self._connection = connection
@@ -82,8 +86,19 @@ class PodBackend:
             raise
         return connection
 
-    async def _explained(self, lost: ConnectionLost) -> ConnectionLost:
-        """The loss with what the API server knows of the target now."""
+    async def _explained(self, lost: ConnectionLost, looks: int = 1) -> ConnectionLost:
+        """The loss with what the API server knows of the target, which may take it some looks to learn."""
+        if KILLED in lost.why:
+            looks = LOOKS
+        for look in range(looks):
+            if look:
+                await asyncio.sleep(LOOK_PAUSE)
+            told = await self._told(lost)
+            if told is not lost:
+                return told
+        return lost
+
+    async def _told(self, lost: ConnectionLost) -> ConnectionLost:
         selected = self.toolbox.selected
         try:
             pod = await self.toolbox.api.call(
@@ -125,8 +140,12 @@ def _what_ended(pod: dict[str, Any], toolbox: Toolbox, lost: ConnectionLost) -> 
             why=ended_text(last),
             next_step="a new instance runs: run the command again to attach to it",
         )
-    if "terminated" in (now.get("state") or {}):
-        return ConnectionLost(f"{name} has ended", why=ended_text(now["state"]["terminated"]))
+    if last and "running" not in (now.get("state") or {}):
+        return ConnectionLost(
+            f"{name} has ended while it was looked at",
+            why=ended_text(last),
+            next_step="`--wait` attaches when it starts again",
+        )
     ended = (container_status(pod, toolbox.name).get("state") or {}).get("terminated")
     if ended:
         return ConnectionLost(

@@ -129,7 +129,10 @@ class ExecChannel:
             pass  # it is gone, which is what we want
 
     def log_tail(self) -> str:
+        """The agent's last words, with how it ended; a runtime's message repeats the whole command."""
         log = self._log.decode("utf-8", "replace").strip()
-        if self.end is not None and not self.end.success and self.end.message:
+        if self.end is None or self.end.success:
+            return log
+        if self.end.exit_code is None:
             return f"{log}\n{self.end.message}".strip()
-        return log
+        return f"{log} (exit code {self.end.exit_code})" if log else f"exit code {self.end.exit_code}"

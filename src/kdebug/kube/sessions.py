@@ -95,7 +95,7 @@ async def stop(api: Api, stopped: Session) -> None:
 
 async def _hold(api: Api, wanted: Session) -> tuple[Connection, Process, float]:
     """A connection into the toolbox, its first process, and the agent's clock."""
-    if wanted.state != "running":
+    if wanted.state.startswith("terminated"):
         raise Failed(f"{wanted.toolbox} in {wanted.pod} does not run", why=wanted.state)
     pod = {"metadata": {"name": wanted.pod, "namespace": wanted.namespace}, "spec": {}}
     toolbox = Toolbox(api, Selected(pod, wanted.container), wanted.toolbox, wanted.image)

@@ -192,6 +192,7 @@ class Node(Cluster):
         self.faults.clear()
         self.set_backoff()
         self.publish_status(True)
+        self.facade.kubelet.tells_user = True
         for user in self.facade.access.users.values():
             user.expired = False
         self._loop.call(self.facade.access.users[ENGINEER].rules.clear)

@@ -32,6 +32,8 @@ class Kubelet:
         self.backoff = 10.0
         """Seconds before the second restart of a container that ends; doubled at each further one."""
         self.publishing = True
+        self.tells_user = True
+        """Whether a container's status says whom it runs as; older kubelets do not (KEP-3619)."""
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
         self._epoch = time.monotonic()
         self._stop_listening = store.listen(self._on_change)

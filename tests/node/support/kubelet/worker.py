@@ -138,7 +138,8 @@ class Worker:
         user = (spec.get("process") or {}).get("user") or {}
         uid, gid = user.get("uid", 0), user.get("gid", 0)
         groups = user.get("additionalGids") or []
-        known.user = {"uid": uid, "gid": gid, "supplementalGroups": sorted({gid, *groups})}
+        if self._kubelet.tells_user:
+            known.user = {"uid": uid, "gid": gid, "supplementalGroups": sorted({gid, *groups})}
         known.image_id = one.image_ref
 
     async def _keep(self, container: Object) -> None:
