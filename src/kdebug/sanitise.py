@@ -12,12 +12,14 @@ import re
 
 _INVISIBLE = (
     "\u00ad"  # soft hyphen
-    "\u061c\u180e"  # Arabic letter mark, Mongolian vowel separator
+    "\u034f\u17b4\u17b5"  # grapheme joiner, Khmer inherent vowels
+    "\u061c\u180b-\u180f"  # Arabic letter mark, Mongolian variation selectors and vowel separator
     "\u115f\u1160\u3164\uffa0"  # Hangul fillers: look like blanks, are not
     "\u200b-\u200f"  # zero width, direction marks
     "\u2028-\u202e"  # line and paragraph separators, bidi embeddings and overrides
     "\u2060-\u206f"  # word joiner, invisible operators, bidi isolates
     "\ufeff\ufff0-\uffff"  # byte order mark, interlinear annotation, non-characters
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # format controls of shorthand and of music
     "\U000e0000-\U000e0fff"  # tags and variation selectors: invisible text
 )
 _DANGEROUS = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_INVISIBLE}]")

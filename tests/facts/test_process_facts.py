@@ -190,6 +190,47 @@ def test_an_exec_shows_within_the_bound() -> None:
         process.wait()
 
 
+def test_an_exec_of_the_same_program_shows_in_the_next_pass() -> None:
+    """In every row: the turn of one of them to be read again may have come."""
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
+    command = ["sh", "-c", "read line; exec sh -c 'read other' after"]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(3)]
+    pids = [process.pid for process in processes]
+    try:
+        rows = {row.pid: row for row in reader.open_pass().rows()}
+        assert [rows[pid].cmdline for pid in pids] == [tuple(command)] * 3
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        until(lambda: all(Path(f"/proc/{p}/cmdline").read_bytes().endswith(b"\0after\0") for p in pids))
+        rows = {row.pid: row for row in reader.open_pass().rows()}
+        assert [rows[pid].cmdline for pid in pids] == [("sh", "-c", "read other", "after")] * 3
+    finally:
+        for process in processes:
+            process.communicate()
+
+
+def test_a_process_whose_pid_is_taken_between_two_passes_is_gone(tmp_path: Path) -> None:
+    process = tmp_path / "7"
+    process.mkdir()
+    for name, text in {
+        "statm": "9 9",
+        "status": "\nUid:\t0 0\nGid:\t0 0",
+        "cmdline": "",
+        "cgroup": "",
+    }.items():
+        (process / name).write_text(text)
+    reader = ProcessTable(target_pid=7, proc=str(tmp_path), user_name=lambda uid, container: None)
+    since = 0
+    for start, gone in ((500, []), (900, [(7, 500)])):
+        (process / "stat").write_text(f"7 (p) S{' 0' * 18} {start} 0 0\n")
+        reading = reader.open_pass(since, fds=False)
+        assert [row.start_ticks for row in reading.rows()] == [start]
+        assert reading.gone() == gone
+        since = reading.generation
+
+
 def test_deltas_add_up_to_the_table() -> None:
     reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
     first = reader.open_pass(fds=False)
@@ -289,6 +330,31 @@ def test_real_effective_and_saved_ids_are_told_apart(session: Session) -> None:
         assert (detail.real_uid, row.uid, detail.saved_uid) == psutil.Process(process.pid).uids()
         assert (detail.real_gid, row.gid, detail.saved_gid) == psutil.Process(process.pid).gids()
         assert (row.uid, row.gid, detail.groups) == (4242, 4252, (4261, 4262))
+    finally:
+        process.communicate()
+
+
+CAPABILITY_SETS = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.prctl(24, 22, 0, 0, 0)
+effective, permitted, inheritable = 1 << 5, 1 << 5 | 1, 1 << 7 | 1
+header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (effective, permitted, inheritable, 0, 0, 0)
+assert libc.capset(header, (ctypes.c_uint32 * 6)(*data)) == libc.prctl(47, 2, 0, 0, 0) == 0
+"""
+"""PR_CAPBSET_DROP of sys_boot, capset(2), PR_CAP_AMBIENT_RAISE of chown."""
+
+
+@needs_root
+def test_capability_sets_are_told_apart(session: Session) -> None:
+    """What a process may do now is not all that it may take for itself."""
+    process = prepared(f"exec({CAPABILITY_SETS!r})")
+    try:
+        sets = dispatch.handle(session, ask.GetProcess(process.pid)).capabilities
+        assert sets is not None
+        assert (sets.effective, sets.permitted) == (("cap_kill",), ("cap_chown", "cap_kill"))
+        assert (sets.inheritable, sets.ambient) == (("cap_chown", "cap_setuid"), ("cap_chown",))
+        assert "cap_kill" in sets.bounding and "cap_sys_boot" not in sets.bounding
     finally:
         process.communicate()
 

@@ -213,6 +213,92 @@ def test_a_holder_in_another_network_namespace_is_found() -> None:
         holder.communicate()
 
 
+CHURN = """
+import resource, socket
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+print("ready", flush=True)
+while True:
+    made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(min(hard - 100, 3000))]
+    for one in made: one.bind(("127.0.0.1", 0))
+    for one in made: one.close()
+"""
+
+
+def test_sockets_that_stay_are_found_while_others_come_and_go() -> None:
+    others = subprocess.Popen([sys.executable, "-S", "-c", CHURN], stdout=subprocess.PIPE)
+    with contextlib.ExitStack() as stack:
+        kinds = [socket.SOCK_DGRAM, socket.SOCK_STREAM] * 20
+        made = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for kind in kinds]
+        for one in made:
+            one.bind(("127.0.0.1", 0))
+            if one.type == socket.SOCK_STREAM:
+                one.listen()
+        try:
+            assert others.stdout is not None and others.stdout.readline() == b"ready\n"
+            for _ in range(20):
+                assert {inode(one) for one in made} <= {entry.inode for entry in scan("inet")}
+        finally:
+            others.kill()
+            others.communicate()
+
+
+def test_both_readers_of_udp_sockets_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        made = [
+            stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            for family in (
+                socket.AF_INET,
+                socket.AF_INET,
+                socket.AF_INET6,
+                socket.AF_INET6,
+                socket.AF_INET6,
+            )
+        ]
+        made[0].bind(("127.0.0.1", 0))
+        made[1].connect(made[0].getsockname())
+        made[1].send(b"waits to be read")
+        made[2].bind(("::1", 0))
+        made[3].bind(("::", 0))
+        made[4].connect(("::ffff:127.0.0.1", made[0].getsockname()[1]))
+        mine = {inode(one) for one in made}
+        by_diag = {entry.inode: entry for entry in scan("inet", "inet6") if entry.inode in mine}
+
+        def refused(family: int) -> None:
+            raise OSError(errno.ENOENT, "no udp_diag")
+
+        monkeypatch.setattr("kdebug.probe.net_sockets.udp_facts", refused)
+        found = SocketScan(os.getpid(), proc="/proc", families=("inet", "inet6"))
+        by_proc = {entry.inode: entry for entry in found if entry.inode in mine}
+    assert by_diag == by_proc and by_diag.keys() == mine
+    assert "no udp_diag" in found.reasons["udp"]
+
+
+BINDER = """
+import socket
+one = socket.socket(socket.AF_UNIX)
+one.bind("\\0kdebug there"); one.listen()
+print("ready", flush=True); input()
+"""
+
+
+@needs_root
+def test_unix_sockets_are_those_of_the_targets_network() -> None:
+    """The kernel could only be asked for our own ones, and the answer says so."""
+    command = ["unshare", "-n", sys.executable, "-S", "-c", BINDER]
+    target = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert target.stdout is not None and target.stdout.readline() == b"ready\n"
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.bind("\0kdebug here")
+            found = SocketScan(target.pid, proc="/proc", families=("unix",))
+            rows = [(entry.local, entry.state, entry.pids) for entry in found]
+        assert rows == [("@kdebug there", "LISTEN", (target.pid,))]
+        assert "another network namespace" in found.reasons["unix"]
+    finally:
+        target.communicate(b"\n")
+
+
 def test_a_name_with_a_line_feed_forges_no_socket() -> None:
     forged = b"\0x\n0000000000000000: 00000002 00000000 00010000 0001 01 99999 /run/forged.sock"
     with socket.socket(socket.AF_UNIX) as liar:

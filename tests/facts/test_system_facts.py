@@ -125,6 +125,29 @@ def test_routes_of_another_network_namespace_equal_ip(other_network: int) -> Non
     assert ours == theirs and len(theirs) == 4
 
 
+NETWORK6 = """
+set -e
+ip link add six type bridge; ip link set six up
+ip addr add 2001:db8::1/64 dev six nodad
+ip route add 2001:db8:7::/48 via 2001:db8::9 metric 4096
+ip route add default via 2001:db8::a metric 1024
+"""
+
+
+@needs_root
+def test_ipv6_routes_equal_ip() -> None:
+    """Without those that the kernel makes of its own addresses and for multicast."""
+    with network(NETWORK6) as pid:
+        rows = tool("nsenter", "-n", "-t", str(pid), "ip", "-j", "-6", "route")
+        routes = network_config(pid, read_file=lambda path: b"").routes
+    theirs = {
+        (row["dst"].replace("default", "::/0"), row.get("gateway"), row["dev"], row["metric"])
+        for row in rows  # type: ignore[attr-defined]
+    }
+    assert {(r.destination, r.gateway, r.interface, r.metric) for r in routes} == theirs
+    assert len(theirs) >= 3
+
+
 @needs_root
 def test_the_name_of_an_interface_forges_no_line() -> None:
     """The kernel allows in it what Python takes for a blank or a line end."""

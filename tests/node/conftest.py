@@ -43,7 +43,7 @@ def node(started_node: Node) -> Iterator[Node]:
     assert not problems, f"the test node itself failed: {problems}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_cluster() -> Iterator[Cluster | None]:
     path = os.environ.get("KDEBUG_TEST_KUBECONFIG")
     cluster = Cluster(Path(path)) if path else None
@@ -58,7 +58,7 @@ def cluster(real_cluster: Cluster | None, request: pytest.FixtureRequest) -> Clu
     return real_cluster or request.getfixturevalue("node")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubectl_binary() -> str:
     beside = Path(sys.executable).with_name("kubectl")
     found = str(beside) if beside.exists() else shutil.which("kubectl")
@@ -90,7 +90,7 @@ def kubectl(cluster: Cluster, kubectl_binary: str, tmp_path: Path) -> Kubectl:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of whoever runs kdebug: no configuration."""
     return tmp_path_factory.mktemp("home")
@@ -102,6 +102,6 @@ def kdebug(node: Node, home: Path) -> Kdebug:
     return Kdebug(home, node.kubeconfig)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started_kdebug(started_node: Node, home: Path) -> Kdebug:
     return Kdebug(home, started_node.kubeconfig)

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from conftest import needs_root
 from support.stuck import stuck_file_system
@@ -105,6 +106,17 @@ def test_names_are_exact_in_json_and_escaped_in_tables(
     shown = kdebug("ls", f"local:{victim.pid}:{tmp_path}").stdout
     assert shown == b"\\x1b]0;owned\\x07\\xff\\n\n"
     assert kdebug("ls", f"local:{victim.pid}:{tmp_path}", "-o", "name").stdout == shown
+
+
+@pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_documents_are_exact_and_safe_for_a_terminal(
+    victim: subprocess.Popen[bytes], tmp_path: Path, form: str, load: Callable[[bytes], Any]
+) -> None:
+    name = "\u202egnp\u2066.\x9b31m\x1b[2J größe \U000e0041"
+    (tmp_path / name).touch()
+    shown = kdebug("ls", f"local:{victim.pid}:{tmp_path}", "-o", form).stdout
+    assert [entry["name"] for entry in load(shown)["entries"]] == [name]
+    assert {byte for byte in shown if not 0x20 <= byte < 0x7F} == {0x0A}
 
 
 @needs_root

@@ -16,7 +16,7 @@ from kdebug.channel.memory import channel_pair
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, KdebugError, ProtocolViolation
 from kdebug.protocol import framing
 from kdebug.protocol.files import Entry, FileChunk, Listing
-from kdebug.protocol.hello import BANNER
+from kdebug.protocol.hello import BANNER, MAX_ANSWER_BYTES
 from kdebug.protocol.processes import Limits
 from kdebug.protocol.requests import MAX_CHUNK, GetLimits, ListDir, ReadFile
 from kdebug.target import Target
@@ -124,6 +124,26 @@ def test_a_long_download_is_not_held_against_the_agent(run: asyncio.Runner) -> N
         liar.task.cancel()  # type: ignore[attr-defined]
 
     run.run(asyncio.wait_for(talk(), 20))
+
+
+def test_answers_that_never_end_are_bounded_together(run: asyncio.Runner) -> None:
+    """Each of them is still below what one answer may be."""
+
+    async def begins(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
+        for _ in range(MAX_ANSWER_BYTES // framing.MAX_PAYLOAD):
+            await liar.frame(framing.ANSWER, request_id, bytes(framing.MAX_PAYLOAD), framing.MORE)
+
+    async def talk() -> None:
+        connection, liar = await connect(begins, request_seconds=3)
+        count = MAX_HELD_BYTES // MAX_ANSWER_BYTES + 1
+        try:
+            await asyncio.gather(*[connection.send(GetLimits(1)) for _ in range(count)])
+        finally:
+            await connection.close()
+            liar.task.cancel()  # type: ignore[attr-defined]
+
+    with pytest.raises(ProtocolViolation, match="more than"):
+        run.run(asyncio.wait_for(talk(), 20))
 
 
 def test_another_piece_than_asked_for_is_refused(run: asyncio.Runner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,8 @@ every_text = st.text(st.characters(codec=None), max_size=60)
         ("\ud800", "\\ud800"),
         ("\U000e0041", "\\U000e0041"),
         ("\ufeff", "\\ufeff"),
+        ("pass\u3164\u115f", "pass\\u3164\\u115f"),
+        ("x\U000e0100", "x\\U000e0100"),
         ("\u061c", "\\u061c"),
         ("\u00ad", "\\xad"),
         ("[/bold]", "[/bold]"),
@@ -57,6 +60,22 @@ def test_nothing_dangerous_is_left(raw: str) -> None:
             "PDI",
         )
     one_line(raw).encode("utf-8")
+
+
+DEFAULT_IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u200b\u200f\u202a\u202e\u2060\u2065"
+    "\u206f\u3164\ufeff\uffa0\ufff0\ufff8\U0001bca0\U0001bca3\U0001d173\U0001d17a\U000e0000\U000e01f0\U000e0fff"
+)
+"""First and last of each range of the property (DerivedCoreProperties.txt of Unicode), except the variation
+selectors U+FE00 to U+FE0F, which emoji are written with."""
+
+
+@pytest.mark.parametrize("show", [one_line, multi_line])
+@pytest.mark.parametrize("invisible", DEFAULT_IGNORABLE, ids=ascii)
+def test_what_is_not_drawn_is_shown(show: Callable[[str], str], invisible: str) -> None:
+    """Or two names that differ would look the same."""
+    shown = show(f"web{invisible}")
+    assert shown.isascii() and f"{ord(invisible):x}" in shown
 
 
 @given(every_text)

@@ -249,27 +249,32 @@ def stop(name: str, common: Common) -> int:
                 f"no toolbox is or is in {name}", next_step="`kdebug sessions` lists what there is"
             )
         problems: list[KdebugError] = []
-        if not any([await _stopped(cluster, session, problems) for session in found]) and not problems:
-            note(f"nothing of kdebug runs in {name}")
+        ended = 0
+        for session in found:
+            try:
+                ended += await _stopped(cluster, session)
+            except KdebugError as error:
+                problems.append(error)  # the others are to end all the same
         for problem in problems[1:]:
             note(str(problem))
         if problems:
             raise problems[0]
+        if not ended:
+            note(f"nothing of kdebug runs in {name}")
         return 0
 
     return with_cluster(common, work)
 
 
-async def _stopped(cluster: Cluster, session: Session, problems: list[KdebugError]) -> bool:
-    """End one toolbox; one that cannot be ended does not keep the others. One that waits may run already:
-    the kubelet tells of a start up to a second late."""
+async def _stopped(cluster: Cluster, session: Session) -> bool:
+    """End one toolbox. One that waits may run already: the kubelet tells of a start up to a second late."""
     if session.state.startswith("terminated"):
         return False
     try:
         await cluster.stop(session)
-    except KdebugError as error:
-        if session.state == "running" or not isinstance(error, Failed):
-            problems.append(error)
+    except Failed:
+        if session.state == "running":
+            raise
         return False
     note(f"ended {session.toolbox} in {session.namespace}/{session.pod}; it stays listed in the pod")
     return True

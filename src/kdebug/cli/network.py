@@ -88,6 +88,8 @@ def _notes(page: SocketPage) -> list[str]:
         )
     if "rtt_ms" in page.reasons:
         notes.append(f"no round-trip times: {page.reasons['rtt_ms']}")
+    if "udp" in page.reasons:
+        notes.append(f"udp sockets: {page.reasons['udp']}")
     if "unix" in page.reasons:
         notes.append(f"unix sockets: {page.reasons['unix']}")
     return notes

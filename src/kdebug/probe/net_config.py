@@ -36,6 +36,9 @@ COUNTERS = {
 """What explains lost or slow traffic; the whole files have 300 counters."""
 _ROUTE_FLAGS = ((0x1, "U"), (0x2, "G"), (0x4, "H"), (0x10, "D"), (0x20, "M"), (0x200, "!"))
 _UP = 0x1
+_KERNELS_OWN = 0x80000000 | 0x00100000
+"""RTF_LOCAL and RTF_ANYCAST (linux/ipv6_route.h): the machine's own addresses."""
+_MULTICAST = "ff00::/8"
 _BLANKS = re.compile("[ \t]+")
 
 
@@ -178,16 +181,20 @@ def parse_routes(text: str) -> tuple[Route, ...]:
 
 
 def parse_routes6(text: str) -> tuple[Route, ...]:
-    """/proc/net/ipv6_route; routes of the kernel itself (on lo, not default) are left out."""
+    """/proc/net/ipv6_route, which has every table; routes of the kernel itself are left out: on lo, to its
+    own addresses, for all multicast."""
     found = []
     for line in text.split("\n"):
         row = _fields(line)
         if len(row) < 10 or row[9] == "lo":
             continue
         destination = f"{ipaddress.IPv6Address(bytes.fromhex(row[0]))}/{int(row[1], 16)}"
+        flags = int(row[8], 16)
+        if flags & _KERNELS_OWN or destination == _MULTICAST:
+            continue
         hop = ipaddress.IPv6Address(bytes.fromhex(row[4]))
         gateway = None if hop.is_unspecified else str(hop)
-        found.append(Route(destination, gateway, row[9], int(row[5], 16), _flags(int(row[8], 16))))
+        found.append(Route(destination, gateway, row[9], int(row[5], 16), _flags(flags)))
     return tuple(found)
 
 

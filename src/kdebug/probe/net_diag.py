@@ -1,7 +1,8 @@
-"""Round-trip times and retransmissions of TCP connections, and unix sockets, from sock_diag(7).
+"""Round-trip times and retransmissions of TCP connections, and UDP and unix sockets, from sock_diag(7).
 
-/proc does not have the former, and of the latter it shows names that may hold a line feed and a whole
-forged row behind it. The question goes to the network namespace of the *asking* process, so it is
+/proc does not have the first, leaves out UDP sockets while others come and go (it counts rows from the
+beginning with every piece), and shows names of unix sockets that may hold a line feed and a whole forged
+row behind it. The question goes to the network namespace of the *asking* process, so it is
 only asked when the target shares it. No privilege is needed (sock_diag(7)).
 """
 
@@ -49,6 +50,37 @@ def unix_facts() -> Iterator[UnixFacts]:
             yield UnixFacts(kind, state, inode, _attribute(body, _UNIX_MESSAGE.size, UNIX_DIAG_NAME))
 
 
+class InetFacts(NamedTuple):
+    state: int
+    local: tuple[bytes, int]
+    """Address, 4 or 16 bytes, and port."""
+    remote: tuple[bytes, int]
+    rx_queue_bytes: int
+    tx_queue_bytes: int
+    uid: int
+    inode: int
+
+
+def udp_facts(family: int) -> Iterator[InetFacts]:
+    """Every UDP socket of this network namespace and AF_INET or AF_INET6. Raises `OSError`."""
+    for body in _inet_dump(family, socket.IPPROTO_UDP, 0):
+        if len(body) >= _MESSAGE.size:
+            yield parse_udp(body)
+
+
+def parse_udp(body: bytes) -> InetFacts:
+    """One inet_diag_msg, which has addresses and ports in the order of the network."""
+    family, state, _, _, *ports, local, remote, _, _, _, rx, tx, uid, inode = _MESSAGE.unpack_from(body)
+    size = 4 if family == socket.AF_INET else 16
+    here, there = map(socket.ntohs, ports)
+    return InetFacts(state, (local[:size], here), (remote[:size], there), rx, tx, uid, inode)
+
+
+def _inet_dump(family: int, protocol: int, extensions: int) -> Iterator[bytes]:
+    request = _REQUEST.pack(family, protocol, extensions, 0, ALL_STATES, b"")
+    return netlink.dump(netlink.SOCK_DIAG, SOCK_DIAG_BY_FAMILY, request)
+
+
 class TcpFacts(NamedTuple):
     rtt_ms: float
     retransmits: int
@@ -58,8 +90,7 @@ def tcp_facts() -> dict[int, TcpFacts]:
     """inode -> facts of every TCP connection of this network namespace. Raises `OSError`."""
     facts: dict[int, TcpFacts] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, ALL_STATES, b"")
-        for message in netlink.dump(netlink.SOCK_DIAG, SOCK_DIAG_BY_FAMILY, request):
+        for message in _inet_dump(family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1)):
             inode, found = parse_message(message)
             if inode and found is not None:
                 facts[inode] = found

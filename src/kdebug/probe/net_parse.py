@@ -7,6 +7,7 @@ import struct
 import sys
 from typing import Optional
 
+from kdebug.probe.net_diag import InetFacts
 from kdebug.protocol.network import Socket
 
 TCP_STATES = {
@@ -36,8 +37,11 @@ def address(text: str) -> str:
         struct.pack("=I" if sys.byteorder == "little" else ">I", int(host[i : i + 8], 16))
         for i in range(0, len(host), 8)
     ]
-    raw = b"".join(words)
-    number = int(port, 16)
+    return shown_address(b"".join(words), int(port, 16))
+
+
+def shown_address(raw: bytes, number: int) -> str:
+    """4 or 16 bytes in the order of the network, and a port."""
     if len(raw) == 4:
         return f"{ipaddress.IPv4Address(raw)}:{number}"
     six = ipaddress.IPv6Address(raw)
@@ -52,10 +56,7 @@ def parse_inet(line: bytes, family: str, kind: str) -> Optional[Socket]:
         return None
     state = int(fields[3], 16)
     tx, _, rx = fields[4].partition(b":")
-    if kind == "tcp":
-        name = TCP_STATES.get(state, f"STATE-{state}")
-    else:
-        name = "ESTAB" if state == 1 else "UNCONN"
+    name = TCP_STATES.get(state, f"STATE-{state}") if kind == "tcp" else _connected(state)
     return Socket(
         family=family,
         type=kind,
@@ -67,6 +68,25 @@ def parse_inet(line: bytes, family: str, kind: str) -> Optional[Socket]:
         rx_queue_bytes=int(rx, 16),
         tx_queue_bytes=int(tx, 16),
     )
+
+
+def udp_socket(facts: InetFacts, family: str) -> Socket:
+    """From sock_diag, with the words that `parse_inet` has for the same socket."""
+    return Socket(
+        family=family,
+        type="udp",
+        local=shown_address(*facts.local),
+        remote=shown_address(*facts.remote),
+        state=_connected(facts.state),
+        inode=facts.inode,
+        uid=facts.uid,
+        rx_queue_bytes=facts.rx_queue_bytes,
+        tx_queue_bytes=facts.tx_queue_bytes,
+    )
+
+
+def _connected(state: int) -> str:
+    return "ESTAB" if state == 1 else "UNCONN"
 
 
 def parse_unix(line: bytes) -> Optional[Socket]:
