@@ -223,7 +223,9 @@ def test_the_spec_is_what_security_teams_allow(node: Node, kdebug: Kdebug, place
     (toolbox,) = made(node, place, pod)
     assert toolbox["name"].startswith("kdebug-") and len(toolbox["name"]) == len("kdebug-") + 5
     environment = toolboxes.environment(toolbox)
-    assert set(environment) == {"KDEBUG_HOLD", "KDEBUG_VERSION", "KDEBUG_PROFILE", "KDEBUG_REASON"}
+    assert set(environment) == {
+        f"KDEBUG_{word}" for word in ("HOLD", "IMAGE", "VERSION", "PROFILE", "REASON")
+    }
     assert environment["KDEBUG_REASON"] == "INC-8"
     given = {key for key in toolbox if key not in ("resources", "terminationMessagePath")}
     assert given == {
