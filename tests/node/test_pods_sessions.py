@@ -225,8 +225,6 @@ def test_the_spec_is_what_security_teams_allow(node: Node, kdebug: Kdebug, place
     environment = toolboxes.environment(toolbox)
     names = ("HOLD", "IMAGE", "VERSION", "PROFILE", "REASON")
     assert set(environment) == {f"KDEBUG_{name}" for name in names}
-        f"KDEBUG_{word}" for word in ("HOLD", "IMAGE", "VERSION", "PROFILE", "REASON")
-    }
     assert environment["KDEBUG_REASON"] == "INC-8"
     given = {key for key in toolbox if key not in ("resources", "terminationMessagePath")}
     assert given == {
