@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any
 
 from kdebug.errors import Failed, UsageError
@@ -18,45 +17,13 @@ from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
 from kdebug.target.cluster import Cluster
+from kdebug.target.options import OpenOptions, PodOptions
+
+__all__ = ["OpenOptions", "PodOptions", "open_cluster", "open_target", "role_objects"]
 
 AGENT_VARIABLE = "KDEBUG_LOCAL_AGENT"
 """How `local:` and `demo:` reach the probes: thread (default), process (an agent over pipes), or
 delivered (an agent loaded from stdin, as on a stock image). For tests and for the curious."""
-
-
-@dataclass(frozen=True)
-class PodOptions:
-    """What the user may say about the cluster and the toolbox; empty means: by itself."""
-
-    kubeconfig: str = ""
-    context: str = ""
-    namespace: str = ""
-    container: str = ""
-    selector: str = ""
-    image: str = ""
-    profile: str = "auto"
-    """A rung's name, or a YAML file with a securityContext."""
-    reason: str = ""
-    ttl: float = 3600.0
-    max_ttl: float = 8 * 3600.0
-    idle: float = 900.0
-    wait: bool = False
-
-
-@dataclass(frozen=True)
-class OpenOptions:
-    """What the user may say about how a target is opened."""
-
-    read_only: bool = False
-    request_seconds: float = 30.0
-    patience: float = 0.0
-    """Where the user gave a timeout: also for a connection to the API server, which is otherwise told
-    within 5 s, and for --wait, which otherwise has no end."""
-    note: Callable[[str], None] = lambda line: None
-    """Takes a line that the user must know, such as what was created in the pod."""
-    step: Callable[[str], None] = lambda line: None
-    """Takes each step while a pod is attached to, for progress and -v."""
-    pod: PodOptions = field(default_factory=PodOptions)
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +33,7 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
         if expression.scheme in OWNERS:
             from kdebug.kube.entry import open_pod
 
-            yield await open_pod(expression, options.pod, options, stack)
+            yield await open_pod(expression, options, stack)
             return
         pid = _target_pid(expression, options, stack)
         backend = await _local_backend(options)
@@ -81,7 +48,7 @@ async def open_cluster(options: OpenOptions) -> AsyncIterator[Cluster]:
     async with contextlib.AsyncExitStack() as stack:
         from kdebug.kube import cluster
 
-        yield await cluster.open_cluster(options.pod, options, stack)
+        yield await cluster.open_cluster(options, stack)
 
 
 def role_objects(

@@ -11,15 +11,16 @@ from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
 from kdebug.kube import ephemeral, ladder, logs, rights, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
-from kdebug.kube.entry import Opening, PodChoice, choose, open_api, profile, toolbox_spec
+from kdebug.kube.entry import choose, open_api, profile, toolbox_spec
 from kdebug.kube.pods import Selected, containers
 from kdebug.target.cluster import EventInfo, LogLine, LogQuery, Permission, PlanStep, PodRef, Session, Story
+from kdebug.target.options import OpenOptions, PodOptions
 
 
 class KubeCluster:
     """What `open.open_cluster` hands out."""
 
-    def __init__(self, api: Api, options: PodChoice, note: Callable[[str], None]) -> None:
+    def __init__(self, api: Api, options: PodOptions, note: Callable[[str], None]) -> None:
         self.api = api
         self._options = options
         self._note = note
@@ -120,6 +121,6 @@ class KubeCluster:
         return await rights.review(self.api, namespace)
 
 
-async def open_cluster(pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack) -> KubeCluster:
+async def open_cluster(options: OpenOptions, stack: contextlib.AsyncExitStack) -> KubeCluster:
     """The API server that the options name; closed with `stack`."""
-    return KubeCluster(await open_api(pod, options, stack), pod, options.note)
+    return KubeCluster(await open_api(options, stack), options.pod, options.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Protocol
+from typing import Any, Callable
 
 from kdebug import __version__
 from kdebug.channel.delivery import HOLD_VARIABLE, hold_command, hold_program
@@ -18,57 +18,15 @@ from kdebug.kube.ephemeral import Lifetime, ToolboxSpec
 from kdebug.kube.images import DEFAULT_IMAGE
 from kdebug.kube.pods import Object, Selected, select
 from kdebug.target import Target
+from kdebug.target.options import OpenOptions, PodOptions
 
 CONNECT_SECONDS = 4.0
 """An address that swallows packets is told within the 5 s that a failure may take."""
 
 
-class PodChoice(Protocol):
-    """The fields of `open.PodOptions` that are read here."""
-
-    @property
-    def kubeconfig(self) -> str: ...
-    @property
-    def context(self) -> str: ...
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def container(self) -> str: ...
-    @property
-    def selector(self) -> str: ...
-    @property
-    def image(self) -> str: ...
-    @property
-    def profile(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def ttl(self) -> float: ...
-    @property
-    def max_ttl(self) -> float: ...
-    @property
-    def idle(self) -> float: ...
-    @property
-    def wait(self) -> bool: ...
-
-
-class Opening(Protocol):
-    """The fields of `open.OpenOptions` that are read here."""
-
-    @property
-    def read_only(self) -> bool: ...
-    @property
-    def request_seconds(self) -> float: ...
-    @property
-    def patience(self) -> float: ...
-    @property
-    def note(self) -> Callable[[str], None]: ...
-    @property
-    def step(self) -> Callable[[str], None]: ...
-
-
-async def open_api(pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack) -> Api:
+async def open_api(options: OpenOptions, stack: contextlib.AsyncExitStack) -> Api:
     """The API server that the options name; closed with `stack`."""
+    pod = options.pod
     config = await load_config(Choice(pod.kubeconfig, pod.context, pod.namespace))
     api = Api(config, seconds=options.request_seconds, connect=options.patience or CONNECT_SECONDS)
     stack.push_async_callback(api.close)
@@ -98,7 +56,7 @@ def profile(text: str) -> tuple[str, Object | None]:
     return "custom", custom
 
 
-def toolbox_spec(pod: PodChoice) -> ToolboxSpec:
+def toolbox_spec(pod: PodOptions) -> ToolboxSpec:
     """What every toolbox of this run is made of."""
     lifetime = Lifetime(pod.ttl, pod.max_ttl, pod.idle)
     arguments = ("--ttl", lifetime.ttl, "--max-ttl", lifetime.max_ttl, "--idle", lifetime.idle)
@@ -109,7 +67,7 @@ def toolbox_spec(pod: PodChoice) -> ToolboxSpec:
 
 
 async def choose(
-    api: Api, expression: TargetExpression, pod: PodChoice, note: Callable[[str], None]
+    api: Api, expression: TargetExpression, pod: PodOptions, note: Callable[[str], None]
 ) -> Selected:
     """The pod and container that are meant, with a word about what was chosen."""
     selected = await select(api, expression, pod.container, pod.selector)
@@ -119,11 +77,12 @@ async def choose(
 
 
 async def open_pod(
-    expression: TargetExpression, pod: PodChoice, options: Opening, stack: contextlib.AsyncExitStack
+    expression: TargetExpression, options: OpenOptions, stack: contextlib.AsyncExitStack
 ) -> Target:
     """Attach, and say what was created, changed or refused on the way."""
+    pod = options.pod
     name, custom = profile(pod.profile)
-    api = await open_api(pod, options, stack)
+    api = await open_api(options, stack)
     selected = await choose(api, expression, pod, options.note)
     if not ephemeral.running(selected.pod, selected.container):
         for line in await headroom.warnings(api, selected):
