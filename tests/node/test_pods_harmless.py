@@ -149,7 +149,8 @@ def test_throttled_target(node: Node, kdebug: Kdebug) -> None:
         _check_share(node, client, namespace, toolbox["name"])
     finally:
         client.kill()
-        client.communicate()
+        stdout, _ = client.communicate()
+    assert stdout.count(b"PID") >= 3
 
 
 def _check_share(node: Node, client: subprocess.Popen[bytes], namespace: str, toolbox: str) -> None:

@@ -113,7 +113,7 @@ def test_a_windows_node() -> None:
 @pytest.mark.parametrize(
     ("state", "kind", "words", "climbs"),
     [
-        ({"waiting": {"reason": "ErrImagePull", "message": "no"}}, Failed, "pulled: ErrImagePull: no", False),
+        ({"waiting": {"reason": "ErrImagePull", "message": "no"}}, Failed, "pulled: ErrImagePull", False),
         ({"waiting": {"reason": "InvalidImageName"}}, Failed, "cannot be pulled", False),
         (
             {"waiting": {"reason": "RunContainerError", "message": 'exec: "python3": file not found'}},
