@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, UsageError
 from kdebug.kube.api import Api, ServerRefusal
+from kdebug.kube.attach import Attachment, AttachOptions
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.config import Choice, load_config
 from kdebug.kube.ephemeral import Lifetime, ToolboxSpec, container, lifetime_of, reusable
@@ -31,7 +32,7 @@ from kdebug.kube.headroom import memory_limit
 from kdebug.kube.ladder import Rung, plan
 from kdebug.kube.logs import merged, parse_line
 from kdebug.kube.pods import Selected
-from kdebug.kube.stream import NOT_YET, Toolbox, watch_pod
+from kdebug.kube.stream import NOT_YET, Toolbox, connect_when_running, watch_pod
 from kdebug.protocol.requests import ListProcesses, OpenTarget
 from kdebug.settings import Settings
 from kdebug.target.cluster import LogLine, LogQuery, PodRef
@@ -487,3 +488,76 @@ def test_apparmor_does_not_stand_between_the_toolbox_and_a_privileged_target() -
     assert rung.context["appArmorProfile"] == {"type": "Unconfined"}
     (*_, rung) = plan(POD, "app", "auto")
     assert "appArmorProfile" not in rung.context
+
+
+def test_root_in_a_pod_of_another_user_is_root() -> None:
+    """A container's own user is before the pod's, 0 too; the status of an old kubelet tells neither."""
+    app = {"name": "app", "securityContext": {"runAsUser": 0, "runAsGroup": 0}}
+    spec = {"containers": [app], "securityContext": {"runAsUser": 1000, "runAsGroup": 2000}}
+    lowest, *_ = plan({**POD, "spec": spec}, "app", "auto")
+    assert lowest.name == "match+caps"
+    assert (lowest.context["runAsUser"], lowest.context["runAsGroup"]) == (0, 0)
+    assert lowest.context["runAsNonRoot"] is False
+
+
+@pytest.mark.parametrize(
+    ("metadata", "phase", "words"),
+    [
+        ({}, "Failed", "the pod web has ended"),
+        ({}, "Succeeded", "the pod web has ended"),
+        ({"deletionTimestamp": "2026-05-01T10:00:30Z"}, "Pending", "the pod web is terminating"),
+    ],
+)
+def test_nobody_waits_for_a_pod_that_ends_meanwhile(
+    tmp_path: Path, run: asyncio.Runner, metadata: dict[str, str], phase: str, words: str
+) -> None:
+    waiting = {"name": "app", "state": {"waiting": {"reason": "PodInitializing"}}}
+    status = {"phase": "Pending", "containerStatuses": [waiting]}
+    pending = {**POD, "status": status}
+    later = {**pending, "metadata": {**POD["metadata"], **metadata}, "status": {**status, "phase": phase}}
+
+    async def answer(request: web.Request) -> web.Response:
+        if "watch" in request.query:
+            return web.Response(text=json.dumps({"type": "MODIFIED", "object": later}) + "\n")
+        return web.json_response(later)
+
+    async def wait() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", answer))
+            api = await api_at(stack, tmp_path, url)
+            options = AttachOptions(ToolboxSpec("asked:1", (), {}, "0"), wait=True, wait_seconds=3.0)
+            with pytest.raises(Failed, match=words):
+                await Attachment(api, Selected(pending, "app"), options).run()
+
+    run.run(wait())
+
+
+def test_a_toolbox_that_ends_as_it_starts_is_told_in_the_kubelets_words(
+    tmp_path: Path, run: asyncio.Runner
+) -> None:
+    """It ran, and no exec came in: why is in the status, not in what the exec was answered."""
+
+    def pod(state: dict[str, Any]) -> dict[str, Any]:
+        return {**POD, "status": {"ephemeralContainerStatuses": [{"name": "kdebug-0", "state": state}]}}
+
+    killed = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-05-01T10:00:01Z"}
+
+    async def answer(request: web.Request) -> web.Response:
+        if "watch" in request.query:
+            started = pod({"running": {"startedAt": "2026-05-01T10:00:00Z"}})
+            return web.Response(text=json.dumps({"type": "MODIFIED", "object": started}) + "\n")
+        if request.path.endswith("/exec"):
+            return web.Response(status=500, text="container not found")
+        return web.json_response(pod({"terminated": killed}))
+
+    async def connect() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", answer))
+            api = await api_at(stack, tmp_path, url)
+            toolbox = Toolbox(api, Selected(POD, "app"), "kdebug-0", "asked:1")
+            with pytest.raises(ToolboxFailed) as failed:
+                await connect_when_running(toolbox, POD, "app", 5.0)
+            assert failed.value.error.what == "the toolbox kdebug-0 was killed"
+            assert "exit code 137 (OOMKilled)" in failed.value.error.why
+
+    run.run(connect())
