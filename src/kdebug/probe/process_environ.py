@@ -14,7 +14,8 @@ from kdebug.protocol.processes import EnvVar
 MAX_ENVIRON = 1024 * 1024
 MAX_VALUE = 128 * 1024
 """MAX_ARG_STRLEN: the longest string that execve(2) takes. Memory that a process rewrote may be longer."""
-_TOO_LONG = re.compile(rb"[^\0]{%d}" % (MAX_VALUE + 1))
+_TOO_LONG = re.compile(rb"(?:\A|\0)[^\0]{%d}" % (MAX_VALUE + 1))
+"""Tried at the beginning of each string only: from each of its bytes it would take quadratic time."""
 _ENTRY = re.compile(rb"[^\0]+")
 
 
