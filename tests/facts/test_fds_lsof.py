@@ -114,3 +114,16 @@ def test_listening_sockets_belong_to_whom_lsof_says(session: Session, opened: di
     mine = next(s for s in sockets if s.inode == os.fstat(opened["tcp"]).st_ino)
     assert (mine.local, mine.state) == (record["n"], "LISTEN")
     assert mine.pids is not None and os.getpid() in mine.pids
+
+
+def test_a_file_may_be_named_as_if_it_were_deleted(session: Session, tmp_path: Path) -> None:
+    """The kernel appends the same words to the path of one that is (proc_pid_fd(5))."""
+    path = tmp_path / "report (deleted)"
+    with open(path, "w") as file:
+        ours = {i.fd: i for i in dispatch.handle(session, ask.ListFds(limit=1000)).items}
+        kept = ours[file.fileno()]
+        assert (kept.target, kept.deleted) == (str(path), False)
+        path.unlink()
+        ours = {i.fd: i for i in dispatch.handle(session, ask.ListFds(limit=1000)).items}
+        gone = ours[file.fileno()]
+        assert (gone.target, gone.deleted) == (f"{path} (deleted)", True)

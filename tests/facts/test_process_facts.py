@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,10 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
+from kdebug.errors import NotFound
 from kdebug.probe.identity import find_target
+from kdebug.probe.process_detail import process_detail
+from kdebug.probe.process_environ import read_environ
 from kdebug.probe.process_table import REVALIDATE_EVERY, ProcessTable
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import Process
@@ -441,3 +445,74 @@ def test_five_thousand_processes() -> None:
     finally:
         os.killpg(parent.pid, 9)
         parent.wait()
+
+
+def test_the_time_of_a_thread_counts_what_the_kernel_did_for_it(session: Session) -> None:
+    stop, ready = threading.Event(), threading.Event()
+
+    def body() -> None:
+        while resource.getrusage(resource.RUSAGE_THREAD).ru_stime < 0.2:
+            os.urandom(1 << 20)
+        ready.set()
+        stop.wait()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        assert ready.wait(30)
+        detail = dispatch.handle(session, ask.GetProcess(os.getpid()))
+        theirs = {t.id: t.user_time + t.system_time for t in psutil.Process().threads()}
+    finally:
+        stop.set()
+        thread.join()
+    (ours,) = [t.cpu_seconds for t in detail.threads if t.tid == thread.native_id]
+    assert ours == pytest.approx(theirs[thread.native_id or 0], abs=0.05)
+
+
+def test_a_pid_that_changes_hands_while_it_is_read_is_not_mixed_up(tmp_path: Path) -> None:
+    """Whoever had it first was asked for by number alone."""
+    process = tmp_path / "7"
+    process.mkdir()
+    line = "7 (p) S" + " 0" * 18 + " {} 0 0\n"
+    (process / "stat").write_text(line.format(500))
+    (process / "status").write_text("Name:\tp\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n")
+    (process / "cgroup").write_text("0::/\n")
+    (process / "cmdline").write_text("")
+    (process / "statm").write_text("0 0 0 0 0 0 0\n")
+    (process / "limits").write_text("")
+    (process / "fd").mkdir()
+    os.mkfifo(process / "oom_score")
+
+    def successor() -> None:
+        # Opens once the other end is being read, in the middle of the answer.
+        with open(process / "oom_score", "w") as waiting:
+            (process / "new").write_text(line.format(900))
+            os.replace(process / "new", process / "stat")
+            waiting.write("0\n")
+
+    thread = threading.Thread(target=successor, daemon=True)
+    thread.start()
+    with pytest.raises(NotFound, match="another process has its PID now"):
+        process_detail(str(tmp_path), 7, 0, user_name=lambda uid, container: None)
+    thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cut"),
+    [
+        ((128 * 1024,), False),
+        ((128 * 1024 + 1,), True),
+        ((10, 200_000, 10), True),
+        ((100_000,) * 10, False),
+        ((100_000,) * 11, True),
+    ],
+)
+def test_a_cut_environment_is_said_to_be_cut(tmp_path: Path, sizes: tuple[int, ...], cut: bool) -> None:
+    """execve(2) takes no string above 128 KiB, but a process may write one into its own memory."""
+    (tmp_path / "7").mkdir()
+    strings = [b"N=" + b"v" * (size - 2) for size in sizes]
+    (tmp_path / "7/environ").write_bytes(b"".join(string + b"\0" for string in strings))
+    variables, truncated = read_environ(str(tmp_path), 7)
+    lengths = [2 + len(variable.value or "") for variable in variables]
+    assert truncated is cut
+    assert (lengths == list(sizes)) is not cut and max(lengths) <= 128 * 1024

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from conftest import needs_root
+from kdebug.probe import netlink
+from kdebug.probe.net_diag import SOCK_DIAG_BY_FAMILY
 from kdebug.probe.net_parse import parse_unix
 from kdebug.probe.net_sockets import SocketScan
 from kdebug.protocol.network import Socket
@@ -327,3 +329,11 @@ def test_both_readers_of_unix_sockets_agree(monkeypatch: pytest.MonkeyPatch, tmp
         mine = [inode for inode, entry in by_diag.items() if entry.pids and os.getpid() in entry.pids]
         assert len(mine) >= 5
         assert [by_diag[inode] for inode in mine] == [by_proc[inode] for inode in mine]
+
+
+def test_a_question_that_the_kernel_refuses_is_an_error_and_not_an_empty_answer() -> None:
+    no_such_family = bytes([255]) + bytes(55)
+    with pytest.raises(OSError) as refused:
+        list(netlink.dump(netlink.SOCK_DIAG, SOCK_DIAG_BY_FAMILY, no_such_family))
+    # net/core/sock_diag.c: beyond the last family, or of one that has no handler.
+    assert refused.value.errno in (errno.EINVAL, errno.ENOENT)

@@ -287,3 +287,24 @@ def test_numbers_that_no_kernel_writes_are_not_understood(
     """A target that mounts its own file there must not make an answer that ends the session."""
     with pytest.raises(ValueError):
         parser(text)
+
+
+@pytest.mark.parametrize(("count", "truncated"), [(2000, False), (2001, True)])
+@pytest.mark.parametrize("what", ["routes", "interfaces"])
+def test_more_than_is_shown_is_said_to_be_more(
+    tmp_path: Path, what: str, count: int, truncated: bool
+) -> None:
+    (tmp_path / "7/net").mkdir(parents=True)
+    routes = count if what == "routes" else 1
+    (tmp_path / "7/net/route").write_text(
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+        + "".join(f"eth0 {i:08X} 0 1 0 0 0 FFFFFFFF 0 0 0\n" for i in range(1, routes + 1))
+    )
+    interfaces = count if what == "interfaces" else 1
+    (tmp_path / "7/net/dev").write_text(
+        "Inter-| Receive | Transmit\n face |bytes\n"
+        + "".join(f"eth{i}:{' 0' * 16}\n" for i in range(interfaces))
+    )
+    config = network_config(7, proc=str(tmp_path), read_file=lambda path: b"")
+    assert config.truncated is truncated
+    assert len(getattr(config, what)) == 2000

@@ -376,3 +376,16 @@ def test_a_file_system_that_never_answers_is_a_deadline(
             pytest.skip(f"no FUSE here: {error}")
         done = kdebug(verb, f"local:{victim.pid}:{tmp_path}/x", "--timeout", "1", agent=agent)
     assert done.returncode == 5 and b"--timeout" in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_an_error_is_one_line_whatever_is_named_in_it(
+    victim: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """A second line that begins as ours would be believed."""
+    name = "x\nkdebug: \x1b[2Jall is well"
+    done = subprocess.run(
+        [*KDEBUG, "ls", f"local:{victim.pid}:{tmp_path}/{name}"], capture_output=True, timeout=60
+    )
+    assert done.returncode != 0 and done.stdout == b""
+    assert b"x\\nkdebug: \\x1b[2Jall is well" in done.stderr
+    assert done.stderr.count(b"\n") == 1 and b"\x1b" not in done.stderr
