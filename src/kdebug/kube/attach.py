@@ -174,8 +174,8 @@ class Attachment:
                 continue  # it ended meanwhile
             except Blind:
                 raise  # another one would be in the same place
-            except (ConnectionLost, Failed):
-                continue
+            except (ConnectionLost, Failed, DeadlinePassed):
+                continue  # a toolbox that hangs must not keep the pod closed
             if best is not None:
                 await best.backend.close()
             best = attached
