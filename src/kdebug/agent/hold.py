@@ -13,6 +13,7 @@ would not reach it and the pod would wait out its grace period; and orphans are 
 """
 
 import os
+import sys
 import time
 
 from kdebug.agent.harden import harden
@@ -105,12 +106,21 @@ def main(arguments: "list[str]", log) -> int:  # type: ignore[no-untyped-def]  #
         return 2
     for failure in harden():
         log(failure)
+    forget_archive()
     try:
         answer_signals()
         log(f"ended: {wait(options)}")
     except Asked as signal:
         log(f"ended: signal {signal}")
     return 0
+
+
+def forget_archive() -> None:
+    """Nothing more is imported: the index of the zipapp would only stay in memory."""
+    zipimport = sys.modules.get("zipimport")
+    if zipimport is not None:
+        zipimport._zip_directory_cache.clear()
+    sys.path_importer_cache.clear()
 
 
 class Asked(Exception):
