@@ -29,11 +29,17 @@ def _others(report: Report) -> str:
     return ", ".join(f"{name} (ended)" if name in report.ended else name for name in names)
 
 
-def failed_lines(report: Report, label: str) -> list[str]:
-    """What a failed attach leaves behind: nothing, or containers that cannot be removed."""
-    left = _others(replace(report, toolbox=""))
-    told = f"the ephemeral container {left} was added to {label} before this failed, and stays listed there"
-    return [f"{told} (Kubernetes cannot remove ephemeral containers)"] if left else []
+def failed_lines(report: Report, label: str, error: BaseException) -> list[str]:
+    """What a failed attach leaves behind, and which rungs were refused in words that `error` lacks."""
+    told = str(error)
+    lines = [f"the rung {name} did not do: {words}" for name, words in report.refused if words not in told]
+    if left := _others(replace(report, toolbox="")):
+        added = f"the ephemeral container {left} was added to {label} before this failed, and stays"
+        lines.append(f"{added} listed there (Kubernetes cannot remove ephemeral containers)")
+    if name := report.asked_for:
+        asked = f"the ephemeral container {name} may have been added to {label}: the API server was asked"
+        lines.append(f"{asked} and did not answer (`kdebug sessions` shows it if it was)")
+    return lines
 
 
 def leaving_lines(attached: Attached, idle: float, ttl: float, max_ttl: float) -> list[str]:

@@ -26,6 +26,10 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Real servers send 32 KiB at a time."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """5,000 pods with long specs are below 100 MB; more than this is not an answer to us."""
+BUSY_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds before a request is sent again that the server had no time for."""
+MAX_BUSY_SECONDS = 5.0
+"""However long it asks us to stay away: an engineer waits."""
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 Parameters = list[tuple[str, str]]
 
@@ -39,6 +43,12 @@ class ServerRefusal(Exception):
         self.reason = reason
         self.message = message
         self.details = details
+
+    @property
+    def retry_seconds(self) -> float:
+        """How long the server asks to wait (StatusDetails.retryAfterSeconds); 0 where it says nothing."""
+        asked = self.details.get("retryAfterSeconds")
+        return float(asked) if isinstance(asked, int) else 0.0
 
     def explained(self, what: str) -> KdebugError:
         """As an error for people; `what` says what was tried."""
@@ -111,14 +121,20 @@ class Api:
     ) -> Any:  # fmt: skip
         """Parsed JSON. Raises `ServerRefusal`, `ConnectionLost` or `DeadlinePassed`.
 
-        Credentials that expired (a plugin's token lives minutes) are renewed once.
+        Credentials that expired (a plugin's token lives minutes) are renewed once. A server that has too
+        much to do (429, api-concepts: priority and fairness) is asked again when it says.
         """
-        used = self.config.credentials
-        try:
-            return await self._once(method, path, params, body, content_type, seconds)
-        except ServerRefusal as refusal:
-            if refusal.code != 401 or not await self._renewed(used):
-                raise
+        used, renewed = self.config.credentials, False
+        for pause in (*BUSY_PAUSES, None):
+            try:
+                return await self._once(method, path, params, body, content_type, seconds)
+            except ServerRefusal as refused:
+                if refused.code == 401 and not renewed and await self._renewed(used):
+                    renewed = True
+                elif refused.code == 429 and pause is not None:
+                    await asyncio.sleep(max(pause, min(refused.retry_seconds, MAX_BUSY_SECONDS)))
+                else:
+                    raise
         return await self._once(method, path, params, body, content_type, seconds)
 
     async def _renewed(self, used: object) -> bool:

@@ -61,6 +61,8 @@ class Report:
     toolbox: str = ""
     rung: Optional[Rung] = None
     created: list[str] = field(default_factory=list)
+    asked_for: str = ""
+    """A container whose PATCH was sent and not answered: it may be there, or not."""
     ended: list[str] = field(default_factory=list)
     """Of those created, what was ended again because it read too little."""
     reused: bool = False
@@ -278,8 +280,7 @@ class Attachment:
             return await self._awaited(waiting["name"], rung)
         made = ephemeral.container(ephemeral.new_name(), self.options.spec, rung, self.selected.container)
         self.options.step(f"adding {made['name']} on the rung {rung.name} ({rung.rights})")
-        pod = await ephemeral.add(self.api, self.selected, made)
-        self.report.created.append(made["name"])
+        pod = await self._add(made)
         kept = ephemeral.find(pod, made["name"])
         if kept is not None and (differences := ephemeral.changed(made, kept)):
             self.report.notes.append(f"admission changed {', '.join(differences)} of the toolbox")
@@ -287,6 +288,21 @@ class Attachment:
         connection = await connect_when_running(toolbox, pod, self.selected.container, self.options.seconds)
         self.options.step(f"{made['name']} answers")
         return await self._open(toolbox, connection, rung)
+
+    async def _add(self, made: Object) -> Object:
+        report, name = self.report, made["name"]
+        report.asked_for = name
+        try:
+            pod = await ephemeral.add(self.api, self.selected, made)
+        except ServerRefusal:
+            report.asked_for = ""
+            raise
+        except Failed:
+            report.asked_for = ""  # admission took it out again
+            raise
+        report.asked_for = ""
+        report.created.append(name)
+        return pod
 
     async def _awaited(self, name: str, rung: Rung) -> Attached:
         """What an earlier or another client has added and the kubelet still makes: no second one."""

@@ -59,7 +59,10 @@ class PodBackend:
             raise await self._explained(lost) from lost
 
     async def _reconnect(self, broken: Connection, lost: ConnectionLost) -> None:
-        """Once for all requests that lost the same stream, whether it works or not."""
+        """Once for all requests that lost the same stream, whether it works or not.
+
+        Raises `ConnectionLost` with what ended, or `AccessDenied` where the server no longer lets us in.
+        """
         failures = self._failures
         async with self._reconnecting:
             if self._connection is not broken:
@@ -71,7 +74,7 @@ class PodBackend:
                 async with asyncio.timeout(self._seconds):
                     connection = await self._reopened()
             except (ServerRefusal, KdebugError, TimeoutError) as error:
-                self._failure = await self._explained(lost, LOOKS)
+                self._failure = self._shut_out(error) or await self._explained(lost, LOOKS)
                 self._failures += 1
                 raise self._failure from error
             self._connection = connection
@@ -85,6 +88,13 @@ class PodBackend:
             await connection.close()
             raise
         return connection
+
+    def _shut_out(self, error: Exception) -> KdebugError | None:
+        """A right or a login that ended meanwhile, in the server's words."""
+        if isinstance(error, ServerRefusal) and error.code in (401, 403):
+            label = self.toolbox.selected.label
+            return error.explained(f"the connection to {label} is lost, and a new one is refused")
+        return None
 
     async def _explained(self, lost: ConnectionLost, looks: int = 1) -> ConnectionLost:
         """The loss with what the API server knows of the target, which may take it some looks to learn."""

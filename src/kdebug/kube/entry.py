@@ -103,9 +103,9 @@ async def open_pod(
     )
     try:
         attached = await attempt.run()
-    except BaseException:
+    except BaseException as error:
         # Also when it is interrupted: what was added remains.
-        for line in account.failed_lines(attempt.report, selected.label):
+        for line in account.failed_lines(attempt.report, selected.label, error):
             options.note(line)
         raise
     stack.push_async_callback(attached.backend.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import Optional
@@ -16,8 +17,9 @@ PREFIX = "kdebug-"
 """Every toolbox' name begins so; security teams may allow-list it."""
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """As Kubernetes' own random names: no vowels, no look-alikes (apimachinery util/rand)."""
-CONFLICTS = 4
-"""Two engineers at the same instant: the second PATCH is sent again, as often as this."""
+CONFLICT_PAUSES = (0.02, 0.1, 0.4)
+"""Two engineers, or an engineer and the kubelet, at the same instant: the second PATCH is sent again.
+Seconds at most before each try; drawn at random, so that two clients do not meet again."""
 PROFILE, REASON, CLIENT = "KDEBUG_PROFILE", "KDEBUG_REASON", "KDEBUG_VERSION"
 ASKED_IMAGE = "KDEBUG_IMAGE"
 """The image as it was asked for: admission may have written a mirror's or a digest in its place."""
@@ -73,23 +75,23 @@ async def add(api: Api, selected: Selected, made: Object, *, dry_run: bool = Fal
     body = {"spec": {"ephemeralContainers": [made]}}
     params = [("fieldManager", "kdebug")] + ([("dryRun", "All")] if dry_run else [])
     path = pods_path(selected.namespace, selected.name, "ephemeralcontainers")
-    for attempt in range(CONFLICTS):
+    for pause in (*CONFLICT_PAUSES, None):
         try:
             pod: Object = await api.call(
                 "PATCH", path, params=params, body=body, content_type=STRATEGIC_MERGE
             )
+            break
         except ServerRefusal as refused:
-            if refused.code == 409 and attempt + 1 < CONFLICTS:
-                continue
-            raise
-        if find(pod, made["name"]) is None:
-            raise Failed(
-                f"the API server took the toolbox for {selected.name} but did not keep it",
-                why="an admission webhook removed the container from the pod",
-                next_step="ask whoever runs the cluster's policies to allow containers named kdebug-*",
-            )
-        return pod
-    raise AssertionError("unreachable")
+            if refused.code != 409 or pause is None:
+                raise
+            await asyncio.sleep(pause * secrets.randbelow(100) / 100)
+    if find(pod, made["name"]) is None:
+        raise Failed(
+            f"the API server took the toolbox for {selected.name} but did not keep it",
+            why="an admission webhook removed the container from the pod",
+            next_step="ask whoever runs the cluster's policies to allow containers named kdebug-*",
+        )
+    return pod
 
 
 def toolboxes(pod: Object) -> list[Object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from kdebug.errors import KdebugError, NotFound
+from kdebug.errors import KdebugError, NotFound, UsageError
 from kdebug.expression import TargetExpression
 from kdebug.kube.api import Api, ServerRefusal
 
@@ -58,6 +58,11 @@ def pods_path(namespace: str, name: str = "", subresource: str = "") -> str:
 async def select(api: Api, expression: TargetExpression, container: str, selector: str) -> Selected:
     """Raises `NotFound` with near names, `AccessDenied`, `UsageError`."""
     notes: list[str] = []
+    if selector and expression.value:
+        raise UsageError(
+            f"both {expression} and a selector are given",
+            next_step="name the target, or leave the name out and let the selector choose one",
+        )
     if selector:
         pods = await _pods_by_selector(api, selector)
         pod = _best(pods, f"the selector {selector}", notes)

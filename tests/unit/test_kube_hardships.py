@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, UsageError
+from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, UsageError
+from kdebug.expression import TargetExpression
+from kdebug.kube import account
 from kdebug.kube.api import Api, ServerRefusal
-from kdebug.kube.attach import Attachment, AttachOptions
+from kdebug.kube.attach import Attachment, AttachOptions, Report
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.config import Choice, load_config
 from kdebug.kube.ephemeral import Lifetime, ToolboxSpec, container, lifetime_of, reusable
@@ -31,7 +33,7 @@ from kdebug.kube.failures import ToolboxFailed, toolbox_state
 from kdebug.kube.headroom import memory_limit
 from kdebug.kube.ladder import Rung, plan
 from kdebug.kube.logs import merged, parse_line
-from kdebug.kube.pods import Selected
+from kdebug.kube.pods import Selected, select
 from kdebug.kube.stream import NOT_YET, Toolbox, connect_when_running, watch_pod
 from kdebug.protocol.requests import ListProcesses, OpenTarget
 from kdebug.settings import Settings
@@ -338,6 +340,99 @@ def test_a_reconnect_that_fails_half_way_leaves_no_agent_behind(run: asyncio.Run
     with pytest.raises(ConnectionLost):
         run.run(backend.send(ListProcesses()))
     assert half.closed
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_right_that_was_taken_away_is_told_and_not_a_lost_connection(
+    run: asyncio.Runner, code: int
+) -> None:
+    class ShutOut(Gone):
+        async def connect(self, *, request_seconds: float) -> Any:
+            raise ServerRefusal(code, "Forbidden", 'pods "web" is forbidden: cannot create pods/exec', {})
+
+    gone: Any = ShutOut()
+    backend = PodBackend(gone, gone, OpenTarget(pid=1), 5.0)
+    with pytest.raises(AccessDenied, match="a new one is refused") as told:
+        run.run(backend.send(ListProcesses()))
+    assert "cannot create pods/exec" in told.value.why
+
+
+def test_a_server_that_has_no_time_is_asked_again(tmp_path: Path, run: asyncio.Runner) -> None:
+    answers = [429, 429, 200]
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(asyncio.get_running_loop().time())
+        status = answers.pop(0)
+        busy = {"kind": "Status", "code": 429, "details": {"retryAfterSeconds": 1}}
+        return web.json_response({"kind": "Pod"} if status == 200 else busy, status=status)
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.get("/{rest:.*}", answer))
+            assert await (await api_at(stack, tmp_path, url)).call("GET", "/") == {"kind": "Pod"}
+
+    run.run(ask())
+    assert len(asked) == 3 and all(later - sooner >= 1.0 for sooner, later in zip(asked, asked[1:]))
+
+
+def attachment(api: Api) -> Attachment:
+    spec = ToolboxSpec("python:3", ("hold",), {}, "0")
+    return Attachment(api, Selected(RUNNING_POD, "app"), AttachOptions(spec=spec, seconds=1.0))
+
+
+RUNNING_POD = {
+    **POD,
+    "spec": {"containers": [{"name": "app", "securityContext": {"runAsUser": 7, "runAsGroup": 8}}]},
+    "status": {
+        "phase": "Running",
+        "containerStatuses": [
+            {"name": "app", "containerID": "containerd://" + "a" * 64, "state": {"running": {}}}
+        ],
+    },
+}
+
+
+def test_a_container_that_was_asked_for_and_never_confirmed_is_named(
+    tmp_path: Path, run: asyncio.Runner
+) -> None:
+    """The answer to the PATCH is lost: nobody knows whether the container is there."""
+    names: list[str] = []
+
+    async def patch(request: web.Request) -> web.Response:
+        names.append((await request.json())["spec"]["ephemeralContainers"][0]["name"])
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async def nothing(request: web.Request) -> web.Response:
+        return web.json_response(
+            {"kind": "Status", "code": 404, "message": "no such container"}, status=404
+        )
+
+    async def attach() -> list[str]:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.patch("/{rest:.*}", patch), web.get("/{rest:.*}", nothing))
+            attempt = attachment(await api_at(stack, tmp_path, url))
+            with pytest.raises(ConnectionLost) as error:
+                await attempt.run()
+            return account.failed_lines(attempt.report, "default/web", error.value)
+
+    lines = run.run(attach())
+    assert len(names) == 1
+    assert [line for line in lines if names[0] in line and "may have been added" in line]
+
+
+def test_every_rung_that_was_refused_is_told_when_nothing_worked() -> None:
+    report = Report(refused=[("match", "it reads too little"), ("ptrace", "violates PodSecurity")])
+    lines = account.failed_lines(report, "default/web", Failed("no", why="violates PodSecurity"))
+    assert lines == ["the rung match did not do: it reads too little"]
+
+
+def test_a_name_and_a_selector_contradict_each_other(run: asyncio.Runner) -> None:
+    nobody: Any = None
+    with pytest.raises(UsageError, match="both pod/web and a selector"):
+        run.run(select(nobody, TargetExpression("pod", "web"), "", "app=web"))
 
 
 def test_as_another_user_is_honoured(tmp_path: Path, run: asyncio.Runner) -> None:
