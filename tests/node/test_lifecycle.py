@@ -56,6 +56,10 @@ class Holder:
 def holder(tmp_path: Path) -> Iterator[Holder]:
     if reason := runtime.reason_against():
         pytest.skip(reason)
+    try:
+        packages.unpacked("runtime", packages.RUNTIME)
+    except packages.Unavailable as reason:
+        pytest.skip(str(reason))
     held = Holder(tmp_path)
     yield held
     held.process.kill()

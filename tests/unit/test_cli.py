@@ -200,9 +200,12 @@ def test_a_stranger_is_denied_with_what_would_do() -> None:
 
 
 def test_a_reader_that_leaves_had_enough(victim: subprocess.Popen[bytes]) -> None:
-    command = f"{' '.join(KDEBUG)} maps local:{os.getpid()} | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == b"0" and done.stderr == b""
+    command = [*KDEBUG, "maps", f"local:{os.getpid()}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        assert writer.stdout is not None and writer.stderr is not None
+        assert writer.stdout.readline()
+        writer.stdout.close()
+        assert writer.wait(60) == 0 and writer.stderr.read() == b""
 
 
 def on_terminal(columns: int, *arguments: str) -> list[str]:

@@ -108,7 +108,8 @@ def test_an_ordinary_user_can_start_it_and_look_into_it() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         shutil.copytree("src/kdebug", f"{folder}/kdebug", ignore=shutil.ignore_patterns("__pycache__"))
-        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+        for path in Path(folder).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         done = subprocess.run(
             ["/usr/bin/python3", "-B", "-c", script],
             capture_output=True,
