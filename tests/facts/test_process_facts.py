@@ -20,6 +20,7 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
+from kdebug.demo import start_demo
 from kdebug.errors import NotFound
 from kdebug.probe.identity import find_target
 from kdebug.probe.process_detail import process_detail
@@ -516,3 +517,23 @@ def test_a_cut_environment_is_said_to_be_cut(tmp_path: Path, sizes: tuple[int, .
     lengths = [2 + len(variable.value or "") for variable in variables]
     assert truncated is cut
     assert (lengths == list(sizes)) is not cut and max(lengths) <= 128 * 1024
+
+
+def test_a_process_outside_the_target_stays_outside_whatever_it_runs() -> None:
+    """An exec, or a new name, once made it show as one of the target's."""
+    outside = subprocess.Popen(["sh", "-c", "read line; exec sleep 300"], stdin=subprocess.PIPE)
+    assert outside.stdin is not None
+    try:
+        with start_demo() as demo:
+            looked = ProcessTable(target_pid=demo.pid, user_name=lambda uid, container: None)
+            first = looked.open_pass()
+            before = {row.pid for row in first.rows()}
+            outside.stdin.write(b"go\n")
+            outside.stdin.close()
+            until(lambda: Path(f"/proc/{outside.pid}/comm").read_text() == "sleep\n")
+            second = looked.open_pass(first.generation)
+            changed = {row.pid for row in second.rows()}
+    finally:
+        outside.kill()
+        outside.wait()
+    assert demo.pid in before and outside.pid not in before | changed
