@@ -8,7 +8,7 @@ import time
 from typing import Optional
 
 from kdebug.agent.cursors import Cursors
-from kdebug.errors import KdebugError, NotFound, UsageError
+from kdebug.errors import KdebugError, TargetEnded, UsageError
 from kdebug.probe.cgroup import cgroup_info, own_cpu_quota_cores
 from kdebug.probe.files import OpenFiles
 from kdebug.probe.process_signal import check_same
@@ -131,4 +131,4 @@ def target_gone(session: Session) -> Optional[KdebugError]:
     """`NotFound` when the target has ended, for an error that would otherwise blame a path."""
     if os.path.exists(f"{session.proc}/{session.pid}"):
         return None
-    return NotFound(f"the target process {session.pid} has ended")
+    return TargetEnded(f"the target process {session.pid} has ended")

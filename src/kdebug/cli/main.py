@@ -18,7 +18,7 @@ from kdebug.cli import console
 from kdebug.errors import EXIT_USAGE, KdebugError, UsageError
 
 VERBS = {
-    "attach": ("overview", "look at a target: one screen of what matters, and what to type next"),
+    "attach": ("attach", "open the terminal UI on a target; without one, pick a pod"),
     "ps": ("processes", "list the target's processes"),
     "proc": ("processes", "show one process in full"),
     "top": ("processes", "watch the processes that use most"),

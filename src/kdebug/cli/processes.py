@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from kdebug.cli.console import Document, emit, note, write_bytes
-from kdebug.cli.mask import looks_secret
 from kdebug.cli.table import duration, exact, exact_list, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, document_verb, one_target, with_target
 from kdebug.errors import UsageError
+from kdebug.mask import looks_secret
 from kdebug.protocol.processes import FdInfo, LimitInfo, MapInfo, Process, ProcessDetail, ProcessPage
 from kdebug.sanitise import one_line
 from kdebug.target import Target

@@ -18,7 +18,15 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError, from_os_error
+from kdebug.errors import (
+    AccessDenied,
+    Failed,
+    KdebugError,
+    NotFound,
+    TargetEnded,
+    UsageError,
+    from_os_error,
+)
 from kdebug.probe import syscalls
 from kdebug.probe.identity import read_small
 from kdebug.probe.rooted_walk import MagicLink, Walk, path_bytes, path_text
@@ -136,7 +144,7 @@ class Root:
                 return
             fields = _stat_fields(self._pid_fd, self._pid)
         if fields[0] in (b"Z", b"X") and int(fields[17]) <= 1:
-            raise NotFound(f"the target process {self._pid} has ended")
+            raise TargetEnded(f"the target process {self._pid} has ended")
 
     def open(self, path: str, flags: int, *, follow: bool = True) -> int:
         """A descriptor for reading, or with O_PATH for looking. Close it.
@@ -334,7 +342,7 @@ def _stat_fields(pid_fd: int, pid: int) -> list[bytes]:
         finally:
             os.close(fd)
     except OSError as error:
-        raise NotFound(f"the target process {pid} has ended") from error
+        raise TargetEnded(f"the target process {pid} has ended") from error
 
 
 def _cannot_open_root(proc: str, pid: int, error: OSError) -> KdebugError:

@@ -1,0 +1,184 @@
+"""The session screen: header, tabs, the tab in use, filter, status. It routes keys; tabs do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, Input
+
+from kdebug.errors import KdebugError
+from kdebug.tui.header import Banner, SessionHeader, TabBar
+from kdebug.tui.pane import Pane
+from kdebug.tui.session import Session, State
+from kdebug.tui.status import StatusLine
+
+if TYPE_CHECKING:
+    from kdebug.tui.app import KdebugApp
+
+P = TypeVar("P", bound=Pane)
+
+
+class SessionScreen(Screen[None]):
+    DEFAULT_CSS = """
+    SessionScreen { layout: vertical; background: $background; }
+    SessionScreen #tabs { height: 1fr; }
+    SessionScreen #filter { height: 1; border: none; padding: 0 1; display: none;
+        background: $panel; }
+    SessionScreen.filtering #filter { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"tab({number - 1})", f"Tab {number}", show=False)
+            for number in range(1, 10)
+        ),
+        Binding("tab", "next_tab(1)", "Next tab", show=False),
+        Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
+        Binding("slash", "filter", "Filter"),
+        Binding("a", "attach_again", "Attach again (to the new instance)"),
+        Binding("q", "leave", "Leave"),
+        Binding("escape", "back", "Back", show=False),
+    ]
+
+    def __init__(self, session: Session, panes: Sequence[Pane]) -> None:
+        super().__init__()
+        self.session = session
+        self.panes = list(panes)
+        self._index = 0
+        self._shown_generation = 0
+
+    def compose(self) -> ComposeResult:
+        yield SessionHeader(self.session)
+        yield TabBar([pane.title for pane in self.panes])
+        yield Banner()
+        with ContentSwitcher(initial=self.panes[0].id, id="tabs"):
+            yield from self.panes
+        yield Input(
+            placeholder="filter: words that must all be there; Enter keeps it, Esc ends it", id="filter"
+        )
+        yield StatusLine(self.session)
+
+    def on_mount(self) -> None:
+        self.session.changed = self._session_changed
+        self.set_interval(1.0, self._tick)
+        self.show_tab(0)
+        self.attach()
+
+    def on_unmount(self) -> None:
+        self.session.changed = lambda: None
+
+    @property
+    def host(self) -> KdebugApp:
+        return cast("KdebugApp", self.app)
+
+    @property
+    def pane(self) -> Pane:
+        return self.panes[self._index]
+
+    def pane_of(self, kind: type[P]) -> Optional[P]:
+        return next((pane for pane in self.panes if isinstance(pane, kind)), None)
+
+    # The connection
+
+    def attach(self) -> None:
+        """Open the target in the background; the first tab shows how far it is."""
+        self.run_worker(self._open_target(), group="attach", exclusive=True, exit_on_error=True)
+
+    async def _open_target(self) -> None:
+        try:
+            await self.session.open()
+        except KdebugError:
+            return  # the session knows why, and the first tab shows it
+        for line in self.session.notes:
+            self.tell(line)
+
+    def action_attach_again(self) -> None:
+        if self.session.state in (State.LIVE, State.OPENING):
+            self.tell(f"{self.session.state.value} already")
+            return
+        self.attach()
+
+    def _session_changed(self) -> None:
+        # Called from workers of any widget: what follows must run where this screen is the active one.
+        self.call_later(self._show_session)
+
+    def _show_session(self) -> None:
+        self.query_one(SessionHeader).update_state()
+        self.query_one(Banner).show_state(self.session)
+        self.query_one(StatusLine).refresh()
+        for pane in self.panes:
+            if pane.seen:
+                pane.session_changed()
+
+    def _tick(self) -> None:
+        self.query_one(SessionHeader).refresh()
+        if self.session.state in (State.LOST, State.ENDED):
+            self.query_one(Banner).show_state(self.session)
+
+    # Tabs
+
+    def show_tab(self, index: int) -> None:
+        if not 0 <= index < len(self.panes):
+            return
+        self.pane.stop()
+        self._index = index
+        self.query_one("#tabs", ContentSwitcher).current = self.pane.id
+        self.query_one(TabBar).activate(index)
+        status = self.query_one(StatusLine)
+        status.hint = self.pane.hint
+        status.refresh()
+        self.pane.start()
+        self.call_after_refresh(self.pane.focus_first)
+
+    def show_pane(self, kind: type[P]) -> Optional[P]:
+        """Switch to a tab by its class; None where this session has none of the kind."""
+        pane = self.pane_of(kind)
+        if pane is not None:
+            self.show_tab(self.panes.index(pane))
+        return pane
+
+    def action_tab(self, index: int) -> None:
+        self.show_tab(index)
+
+    def action_next_tab(self, step: int) -> None:
+        self.show_tab((self._index + step) % len(self.panes))
+
+    @on(TabBar.Picked)
+    def _picked(self, event: TabBar.Picked) -> None:
+        self.show_tab(event.index)
+
+    # Filter
+
+    def action_filter(self) -> None:
+        self.add_class("filtering")
+        field = self.query_one("#filter", Input)
+        field.value = self.pane.needle
+        field.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self, event: Input.Changed) -> None:
+        if self.has_class("filtering"):
+            self.pane.filter(event.value)
+
+    @on(Input.Submitted, "#filter")
+    def _filter_kept(self) -> None:
+        self.remove_class("filtering")
+        self.pane.focus_first()
+
+    def action_back(self) -> None:
+        if self.has_class("filtering"):
+            self.remove_class("filtering")
+            self.pane.filter("")
+        self.pane.focus_first()
+
+    # The rest
+
+    def tell(self, message: str) -> None:
+        self.query_one(StatusLine).tell(message)
+
+    def action_leave(self) -> None:
+        self.host.leave(self)

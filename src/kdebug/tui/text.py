@@ -1,0 +1,39 @@
+"""Remote text made fit for a cell of the screen: sanitised first, then cut and padded by its width.
+
+Width is what the terminal draws, not the number of characters: East Asian wide characters take two
+cells and combining ones none (rich.cells, from the Unicode tables).
+"""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from kdebug.sanitise import multi_line, one_line
+
+MAX_SHOWN = 4096
+"""Characters of one remote string that are looked at for one line; nobody's screen is wider."""
+
+
+def fit(text: str, width: int, right: bool = False) -> str:
+    """`text` in exactly `width` cells, with … where something is missing."""
+    safe = one_line(text[:MAX_SHOWN])
+    if safe.isascii():
+        if len(safe) > width:
+            return safe[: width - 1] + "…" if width > 0 else ""
+        return safe.rjust(width) if right else safe.ljust(width)
+    length = cell_len(safe)
+    if length > width:
+        return set_cell_size(safe, width - 1) + "…" if width > 0 else ""
+    padding = " " * (width - length)
+    return padding + safe if right else safe + padding
+
+
+def plain(text: str, style: str = "") -> Text:
+    """One line of remote text for a widget; never markup."""
+    return Text(one_line(text[:MAX_SHOWN]), style=style, no_wrap=True, end="")
+
+
+def paragraph(text: str, style: str = "") -> Text:
+    """Several lines of remote text for a widget; never markup."""
+    return Text(multi_line(text), style=style, end="")
