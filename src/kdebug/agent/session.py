@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Optional
+from typing import Any, Optional
 
 from kdebug.agent.cursors import Cursors
 from kdebug.errors import KdebugError, NotFound, UsageError
@@ -34,6 +34,8 @@ class Session:
         self.container: Optional[str] = None
         self.cursors = Cursors()
         self.open_files = OpenFiles()
+        self.writes: Any = None
+        """Files that are being written (`probe.write.Writes`), made at the first one."""
         self.started = time.monotonic()
         self.cpu_quota_cores = own_cpu_quota_cores(proc)
         self._lock = threading.RLock()
@@ -122,6 +124,9 @@ class Session:
         self.cursors.close()
         self.open_files.close()
         self.open_files = OpenFiles()
+        if self.writes is not None:
+            self.writes.close()
+            self.writes = None
         if self._root is not None:
             self._root.close()
         self._root = self._table = self._users = self._budget = None

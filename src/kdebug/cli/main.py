@@ -29,6 +29,7 @@ VERBS = {
     "ls": ("files", "list a directory in the target"),
     "stat": ("files", "show what the target's file system says of a path"),
     "cat": ("files", "write a file of the target to stdout, byte for byte"),
+    "cp": ("copy", "copy files and directories out of a target or into it"),
     "mounts": ("system", "list the target's mounts"),
     "net": ("network", "list sockets with their owners, interfaces, routes, resolver"),
     "logs": ("cluster", "show the logs of every container of a pod"),
