@@ -43,6 +43,8 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 HELLO_SECONDS = 10.0
 TIMER_SLACK = 0.01
 """How late, as a share of it, the silence may be counted from."""
+DATA_SLOTS = 4
+"""Requests with data on their way: 4 MiB, half of what the agent takes."""
 MAX_ERROR_TEXT = 4096
 """Characters of one part of an error; more would only bury the message."""
 MAX_ABANDONED = 4 * MAX_OUTSTANDING
@@ -73,6 +75,7 @@ class Connection:
         self._abandoned: set[int] = set()
         self._held = 0
         self._slots = asyncio.Semaphore(MAX_OUTSTANDING - 1)
+        self._data_slots = asyncio.Semaphore(DATA_SLOTS)
         self._write_lock = asyncio.Lock()
         self._lost: KdebugError | None = None
         self._decoder = framing.FrameDecoder()
@@ -141,6 +144,12 @@ class Connection:
     async def send(self, request: Request[R]) -> R:
         """The checked answer. Raises what the agent answered, `DeadlinePassed`, or `ConnectionLost`."""
         request.validate()
+        if request.carries_data:
+            async with self._data_slots:
+                return await self._send(request)
+        return await self._send(request)
+
+    async def _send(self, request: Request[R]) -> R:
         seconds = self._request_seconds + getattr(request, "wait_seconds", 0.0)
         async with self._slots:
             if self._lost is not None:
@@ -148,7 +157,8 @@ class Connection:
             pending = self._expect(request)
             try:
                 async with asyncio.timeout(seconds):
-                    await self._write(framing.REQUEST, pending.id, encode_request(request))
+                    data = request.data if request.carries_data else b""  # type: ignore[attr-defined]
+                    await self._write(framing.REQUEST, pending.id, encode_request(request), data)
                     # Not wait_for: it would cancel the future a turn before we know of it, and an answer
                     # that comes in that turn would look like one that nobody asked for.
                     await asyncio.wait({pending.future})
@@ -185,13 +195,15 @@ class Connection:
             return
         self._start_write(framing.CANCEL, request_id, b"")
 
-    async def _write(self, kind: int, request_id: int, payload: bytes) -> None:
+    async def _write(self, kind: int, request_id: int, payload: bytes, data: bytes = b"") -> None:
         """Cancelling the caller does not cancel the write: half a frame would end the connection, and an
         id that was never sent would never be ended."""
-        await asyncio.shield(self._start_write(kind, request_id, payload))
+        await asyncio.shield(self._start_write(kind, request_id, payload, data))
 
-    def _start_write(self, kind: int, request_id: int, payload: bytes) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._write_frames(kind, request_id, payload), name="kdebug-write")
+    def _start_write(
+        self, kind: int, request_id: int, payload: bytes, data: bytes = b""
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._write_frames(kind, request_id, payload, data), name="kdebug-write")
         self._writes.add(task)
         task.add_done_callback(self._written)
         return task
@@ -204,10 +216,14 @@ class Connection:
         elif error is not None:
             self._fail(ConnectionLost("the connection to the agent is lost", why=str(error)))
 
-    async def _write_frames(self, kind: int, request_id: int, payload: bytes) -> None:
+    async def _write_frames(self, kind: int, request_id: int, payload: bytes, data: bytes) -> None:
+        """The request and its data in one go: nothing of the same id comes in between."""
         async with self._write_lock:
             for frame in framing.split(kind, request_id, payload):
                 await self._channel.write(framing.encode(frame))
+            for start in range(0, len(data), framing.MAX_PAYLOAD):
+                piece = data[start : start + framing.MAX_PAYLOAD]
+                await self._channel.write(framing.encode(framing.Frame(framing.DATA, request_id, piece)))
 
     async def _read_frames(self, first: bytes) -> None:
         try:

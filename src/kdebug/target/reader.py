@@ -22,6 +22,9 @@ READS_AHEAD = 4
 """Pieces asked for before the first has come: hides the round trip and holds at most 5 MiB here. What is
 on its way when a stream is cut is fetched again, and no more."""
 WINDOW_BYTES = (READS_AHEAD + 1) * MAX_CHUNK
+SLOW_PIECE = 128 * 1024
+CRAWLING = 1e6
+"""Bytes a second below which pieces are small: all that are on their way must come before a deadline."""
 SLOW_LINK = 24e6
 """Bytes a second below which deflating is tried: an agent with half a core does as much (zlib level 1)."""
 SAMPLE_BYTES = 2 * MAX_CHUNK
@@ -87,6 +90,7 @@ class Reader:
         """Bytes of contents that came, those of pieces that were asked for in vain included."""
         self.reopened = 0
         self._handle = ""
+        self._piece = MAX_CHUNK
         self._short = 0
         self._short_bytes = 0
 
@@ -116,7 +120,9 @@ class Reader:
                 self.reopened += 1
 
     async def _from_offset(self, accept: Callable[[FileChunk], None]) -> AsyncIterator[FileChunk]:
-        chunk, _ = await self._read(self._offset, MAX_CHUNK)
+        began = time.monotonic()
+        chunk, travelled = await self._read(self._offset, self._piece)
+        self._adapt(travelled, time.monotonic() - began)
         if self.first is None:
             accept(chunk)
             self.first = chunk
@@ -165,7 +171,7 @@ class Reader:
         try:
             while offset < end:
                 while wanted < end and len(flying) < READS_AHEAD:
-                    length = min(MAX_CHUNK, end - wanted)
+                    length = min(self._piece, end - wanted)
                     task = asyncio.create_task(self._read(wanted, length))
                     flying.append((wanted, length, self._packing.on, task))
                     wanted += length
@@ -173,6 +179,7 @@ class Reader:
                 chunk, travelled = await task
                 now = clock()
                 self._packing.saw(len(chunk.data), travelled, packed, now - came)
+                self._adapt(travelled, now - came)
                 came = now
                 self._check_same(chunk)
                 self.last = chunk
@@ -190,6 +197,10 @@ class Reader:
                     wanted = offset
         finally:
             await _drop(flying)
+
+    def _adapt(self, travelled: int, seconds: float) -> None:
+        if travelled >= SLOW_PIECE:
+            self._piece = MAX_CHUNK if travelled > seconds * CRAWLING else SLOW_PIECE
 
     @staticmethod
     def _got(chunk: FileChunk, start: int, end: int) -> int:
