@@ -26,6 +26,7 @@ from kdebug.target.landing import (
     Landing,
     LandingFailed,
     Part,
+    Twice,
     Version,
     final_mode,
     landing_error,
@@ -390,6 +391,9 @@ class _FileCopy:
                 entry.mtime_ns,
                 self._run._options.overwrite,
             )
+        except Twice:
+            part.discard()
+            raise
         except BaseException:
             self._run.report.left_part = part.leave() or self._run.report.left_part
             raise

@@ -37,6 +37,14 @@ class LandingFailed(Failed):
         return "Failed"
 
 
+class Twice(Failed):
+    """A name that this run has written or made already."""
+
+    @property
+    def kind(self) -> str:
+        return "Failed"
+
+
 @dataclass(frozen=True)
 class Version:
     """Which state of which file: another inode, size or time is another version."""
@@ -160,7 +168,7 @@ class Landing:
         if status is None:
             return
         if status in self.created:
-            raise Failed(
+            raise Twice(
                 f"{self.where(name)} was written in this run already",
                 why="two names of the target are one here (case, normalisation, or listed twice)",
             )
@@ -192,7 +200,7 @@ class Landing:
         status = os.fstat(fd)
         if not made and status in self.created:
             os.close(fd)
-            raise Failed(
+            raise Twice(
                 f"{self.where(name)} was made in this run already",
                 why="two names of the target are one here (case, normalisation, or listed twice)",
             )
