@@ -75,8 +75,8 @@ class Bar:
         self._drawn = clock
         self._shown = True
         line = self._line(now, clock - self._started)
-        width = os.get_terminal_size(2).columns if os.isatty(2) else 80
-        self._write("\r\x1b[K" + one_line(line)[: max(1, width - 1)])
+        width = os.get_terminal_size(2).columns or 80
+        self._write("\r\x1b[K" + one_line(line)[: width - 1])
 
     def _line(self, now: Progress, seconds: float) -> str:
         rate = (now.done_bytes - now.resumed_bytes) / max(seconds, 0.001)
