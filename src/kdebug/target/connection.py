@@ -60,7 +60,8 @@ class Pending:
     future: asyncio.Future[Any]
     data_cap: int
     json: bytearray = field(default_factory=bytearray)
-    data: bytearray = field(default_factory=bytearray)
+    data_bytes: int = 0
+    data: framing.Pieces = field(default_factory=framing.Pieces)
 
 
 class Connection:
@@ -181,7 +182,7 @@ class Connection:
     def _settle(self, pending: Pending) -> None:
         """Nobody waits for it any more. Without a wait of its own, so nothing comes in between."""
         del self._pending[pending.id]
-        self._held -= len(pending.json) + len(pending.data)
+        self._held -= len(pending.json) + pending.data_bytes
         if not pending.future.done():
             self._abandon(pending.id)
         elif not pending.future.cancelled():
@@ -283,13 +284,19 @@ class Connection:
 
     def _gather(self, pending: Pending, frame: framing.Frame) -> None:
         is_data = frame.kind == framing.DATA
-        part, cap = (pending.data, pending.data_cap) if is_data else (pending.json, MAX_ANSWER_BYTES)
         size = len(frame.payload)
-        if len(part) + size > cap or self._held + size > MAX_HELD_BYTES:
+        had, cap = (
+            (pending.data_bytes, pending.data_cap) if is_data else (len(pending.json), MAX_ANSWER_BYTES)
+        )
+        if had + size > cap or self._held + size > MAX_HELD_BYTES:
             raise ProtocolViolation(
                 f"the agent answers {pending.request.name} with more than the {cap} bytes asked for"
             )
-        part += frame.payload
+        if is_data:
+            pending.data.add(frame.payload)
+            pending.data_bytes += size
+        else:
+            pending.json += frame.payload
         self._held += size
 
     def _resolve(self, pending: Pending, kind: int) -> None:
@@ -298,7 +305,7 @@ class Connection:
             pending.future.set_exception(_remote_error(payload))
             return
         # A wrong answer ends the connection: an agent that lies once is not asked again.
-        answer = decode_answer(pending.request, payload, bytes(pending.data))
+        answer = decode_answer(pending.request, payload, pending.data.take())
         pending.future.set_result(answer)
 
     def _fail(self, error: KdebugError) -> None:
