@@ -19,6 +19,7 @@ from kdebug.protocol.files import Entry, FileChunk, FileStat
 from kdebug.protocol.requests import FollowFile, ReadFile
 
 if TYPE_CHECKING:
+    from kdebug.probe.packing import Chain
     from kdebug.protocol.transfer import DigestRange, RangeDigest
 
 MAX_OPEN_FILES = 16
@@ -105,6 +106,8 @@ class OpenFile:
         self.handle = handle
         self.users = 0
         self.dropped = False
+        self.chain: Optional[Chain] = None
+        """The running digest of a download."""
 
 
 class OpenFiles:
@@ -128,7 +131,9 @@ class OpenFiles:
         if chunk.data and (request.digest or request.compress):
             from kdebug.probe import packing
 
-            return packing.packed(chunk, request.digest, request.compress)
+            if request.digest and request.offset == 0 and file.chain is None:
+                file.chain = packing.Chain()
+            return packing.packed(chunk, file.chain, request.digest, request.compress)
         return chunk
 
     def digest(self, root: Root, request: DigestRange, cancelled: threading.Event) -> RangeDigest:

@@ -468,13 +468,13 @@ class _FileCopy:
 
     def _take(self, part: Part, chunk: FileChunk) -> None:
         """Verify, hash, write: in a thread for large pieces."""
-        if chunk.data and hashlib.sha256(chunk.data).hexdigest() != chunk.sha256:
+        if chunk.data and not self._verified(chunk):
             raise Failed(
                 f"{self._path} did not arrive as it was read",
                 why=f"the SHA-256 of {len(chunk.data)} bytes at {part.size} differs",
                 next_step="run the same command again",
             )
-        self._hash_piece(chunk)
+        self._hash_zeros(chunk.hole_bytes)
         try:
             part.write(chunk.data, chunk.hole_bytes)
         except (OSError, OverflowError) as error:
@@ -483,15 +483,21 @@ class _FileCopy:
                 raise Failed(what, why="it is larger than a file can be") from error
             raise landing_error(error, what) from error
 
-    def _hash_piece(self, chunk: FileChunk) -> None:
+    def _verified(self, chunk: FileChunk) -> bool:
+        """Compare with the agent's digest, of the file up to here or of this piece, and go on with ours."""
+        if self._hash is not None:
+            self._hash.update(chunk.data)
+            if chunk.chained:
+                return bool(self._hash.copy().hexdigest() == chunk.sha256)
+        return not chunk.chained and hashlib.sha256(chunk.data).hexdigest() == chunk.sha256
+
+    def _hash_zeros(self, left: int) -> None:
         if self._hash is None:
             return
-        self._hash.update(chunk.data)
-        self._holes += chunk.hole_bytes
+        self._holes += left
         if self._holes > MAX_HASHED_HOLES:
             self._hash = None
             return
-        left = chunk.hole_bytes
         zeros = bytes(min(left, MAX_CHUNK))
         while left > 0:
             self._hash.update(zeros[:left])
