@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import os
 import shlex
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,12 +18,10 @@ from kdebug.cli.verb import Common, common_options, with_target, within
 from kdebug.errors import AccessDenied, Failed, KdebugError, Partial, UsageError
 from kdebug.expression import parse_with_path
 from kdebug.protocol.modes import check_mode
-from kdebug.protocol.writes import Changed, Chmod, FileVersion, MakeDir, Remove
+from kdebug.protocol.writes import Changed, Chmod, MakeDir, Remove
 from kdebug.target import Target
-from kdebug.target.transfer import TransferOptions, download
-from kdebug.target.upload import Sender
+from kdebug.target.edit import edit_file
 
-MAX_EDIT_BYTES = 64 * 1024 * 1024
 Work = Callable[[Target, str, Common], Awaitable[int]]
 
 
@@ -164,53 +159,9 @@ def edit(location: str, common: Common) -> int:
 
 
 async def _edit(target: Target, path: str, common: Common) -> int:
-    found = (await within(common.timeout, "edit", target.stat(path, follow=True))).entry
-    if found.kind != "file":
-        raise Failed(f"{path} is a {found.kind}", why="only regular files are edited")
-    if (found.size_bytes or 0) > MAX_EDIT_BYTES:
-        raise Failed(f"{path} is {found.size_bytes} bytes long", why=f"edit takes at most {MAX_EDIT_BYTES}")
-    folder = tempfile.mkdtemp(prefix="kdebug-edit-")  # mode 0700
-    copy = os.path.join(folder, "edited" + _suffix(path))
-    original = ""
-    try:
-        report = await download(target, [path], copy, TransferOptions(compress="never"))
-        if not report.complete:
-            raise Failed(f"{path} cannot be edited", why=report.failed.kept[0])
-        original = report.sha256
-        os.chmod(copy, 0o600)
-        await _run_editor(copy)
-        if _digest(copy) == original:
-            note(f"{path} was left as it is: nothing was changed")
-            return 0
-        # Minutes may have passed: this one may be asked again on a new connection, the writes may not.
-        await target.stat(path, follow=True)
-        version = FileVersion(
-            found.device or 0, found.inode or 0, found.size_bytes or 0, found.mtime_ns or 0, original
-        )
-        await _put_back(target, path, copy, version)
-        original = _digest(copy)
-        note(f"{path} was changed")
-        return 0
-    finally:
-        if original and _digest(copy) != original:
-            note(f"your edited copy is kept: {copy}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _digest(file: str) -> str:
-    """SHA-256 in hex; "" when it cannot be read."""
-    try:
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _suffix(path: str) -> str:
-    """The ending that tells an editor what it is; nothing else of a name that comes from outside."""
-    ending = os.path.splitext(path)[1]
-    return ending if ending[1:].isascii() and ending[1:].isalnum() and len(ending) <= 12 else ""
+    changed = await edit_file(target, path, _run_editor, note)
+    note(f"{path} was changed" if changed else f"{path} was left as it is: nothing was changed")
+    return 0
 
 
 async def _run_editor(copy: str) -> None:
@@ -227,17 +178,6 @@ async def _run_editor(copy: str) -> None:
         signal.signal(signal.SIGINT, before)
     if done.returncode != 0:
         raise Failed(f"the editor ended with {done.returncode}", why="nothing was put back")
-
-
-async def _put_back(target: Target, path: str, copy: str, version: FileVersion) -> None:
-    fd = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        sender = Sender(target, path, 0o600, True)
-        changed = await sender.send(fd, os.fstat(fd), lambda *counts: None, keep_time=False, expect=version)
-    finally:
-        os.close(fd)
-    for line in changed.notes:
-        note(line)
 
 
 COMMANDS: dict[str, click.Command] = {"rm": rm, "mkdir": mkdir, "chmod": chmod, "edit": edit}
