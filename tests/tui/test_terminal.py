@@ -62,8 +62,9 @@ def test_nothing_hostile_reaches_the_terminal_raw(
     terminal.type("2")
     terminal.shows("CPU%")
     terminal.type(f"/{hostile.pid}")
-    terminal.shows("EVIL")
+    terminal.shows("EVIL", f" {hostile.pid}\n")
     terminal.type("\r")
+    terminal.until(lambda: f"\n {hostile.pid}\n" not in terminal.text(), "the filter line closed")
     terminal.type("\r")
     terminal.shows("capabilities")
     for section in ("TARGET", "VALUE", "SOFT", "ADDRESS", "REMOTE", "TID"):

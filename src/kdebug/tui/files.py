@@ -190,7 +190,7 @@ class FilesPane(Pane):
         self.table.filter(needle)
 
     def focus_first(self) -> None:
-        (self.view if self.has_class("reading") else self.table).focus()
+        self.screen.set_focus(self.view if self.has_class("reading") else self.table)
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= self.WIDE, "wide")
