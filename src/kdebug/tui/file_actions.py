@@ -1,4 +1,7 @@
-"""What the files tab does to files: copy down and up, edit, remove, make a directory, change a mode."""
+"""What the files tab does to files: copy down and up, edit, remove, make a directory, change a mode.
+
+What each needs is loaded when it is used: most sessions only look, and the first screen waits for imports.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Optional
 
 from kdebug.errors import Failed, KdebugError, Partial, UsageError
-from kdebug.protocol.modes import check_mode
-from kdebug.protocol.writes import Changed, Chmod, MakeDir, Remove
 from kdebug.target import Target
-from kdebug.target.edit import edit_file
 from kdebug.target.transfer import TransferOptions, TransferReport, Watcher, download, upload
 from kdebug.tui.dialog import Ask, Confirm
 from kdebug.tui.work import start
 
 if TYPE_CHECKING:
+    from kdebug.protocol.writes import Changed
     from kdebug.tui.files import FileRow, FilesPane
 
 
@@ -110,6 +111,8 @@ class FileActions:
         start(self.pane, "edit", self._edit, self._path(row))
 
     async def _edit(self, path: str) -> None:
+        from kdebug.target.edit import edit_file
+
         notes: list[str] = []
         try:
             changed = await self.session.ask(
@@ -159,6 +162,8 @@ class FileActions:
         self.pane.table.clear_marks()
 
     def make_dir(self) -> None:
+        from kdebug.protocol.writes import MakeDir
+
         if not self._writable():
             return
 
@@ -176,6 +181,9 @@ class FileActions:
         self.pane.app.push_screen(Ask(f"Make a directory in {self.pane.path}"), answered)
 
     def chmod(self) -> None:
+        from kdebug.protocol.modes import check_mode
+        from kdebug.protocol.writes import Chmod
+
         row = self.pane.table.selected
         if row is None or not self._writable():
             return
@@ -210,6 +218,8 @@ class FileActions:
 
 async def _remove_all(path: str, target: Target) -> Changed:
     """Step by step, as the agent gives each answer a bounded time."""
+    from kdebug.protocol.writes import Remove
+
     total = 0
     while True:
         changed = await target.backend.send(Remove(path, True))
