@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from kdebug.expression import TargetExpression
-from kdebug.open import open_target
+from kdebug.open import open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.help import HelpScreen
@@ -22,7 +22,7 @@ from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import Opener, Session
+from kdebug.tui.session import ClusterOpener, Opener, Session
 from kdebug.tui.theme import DARK, LIGHT, THEMES
 
 
@@ -67,12 +67,17 @@ class KdebugApp(App[None]):
     ]
 
     def __init__(
-        self, expression: Optional[TargetExpression], options: OpenOptions, opener: Opener
+        self,
+        expression: Optional[TargetExpression],
+        options: OpenOptions,
+        opener: Opener,
+        cluster_opener: ClusterOpener = open_cluster,
     ) -> None:
         super().__init__()
         self.expression = expression
         self.options = options
         self.opener = opener
+        self.cluster_opener = cluster_opener
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -86,7 +91,7 @@ class KdebugApp(App[None]):
             self.open_session(self.expression, self.options)
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
-        session = Session(expression, options, self.opener)
+        session = Session(expression, options, self.opener, self.cluster_opener)
         screen = SessionScreen(session, self.panes(session))
         self.push_screen(screen)
         return screen

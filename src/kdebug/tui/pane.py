@@ -15,13 +15,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from kdebug.errors import KdebugError
+from kdebug.tui.process_model import INTERVAL_SECONDS as INTERVAL_SECONDS
 from kdebug.tui.session import Session, State
 from kdebug.tui.text import plain
 
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
 
-INTERVAL_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 """After something else than the connection failed: it may be a passing thing."""
 

@@ -84,13 +84,16 @@ class SessionScreen(Screen[None]):
 
     # The connection
 
-    def attach(self) -> None:
-        """Open the target in the background; the first tab shows how far it is."""
-        self.run_worker(self._open_target(), group="attach", exclusive=True, exit_on_error=True)
+    def attach(self, wait: bool = False) -> None:
+        """Open the target in the background, or once it starts; the first tab shows how far it is."""
+        self.run_worker(self._open_target(wait), group="attach", exclusive=True, exit_on_error=True)
 
-    async def _open_target(self) -> None:
+    def cancel_attach(self) -> None:
+        self.workers.cancel_group(self, "attach")
+
+    async def _open_target(self, wait: bool) -> None:
         try:
-            await self.session.open()
+            await self.session.open(wait)
         except KdebugError:
             return  # the session knows why, and the first tab shows it
         for line in self.session.notes:
@@ -140,6 +143,14 @@ class SessionScreen(Screen[None]):
         if pane is not None:
             self.show_tab(self.panes.index(pane))
         return pane
+
+    def show_title(self, title: str) -> Optional[Pane]:
+        """The same by what stands on it."""
+        index = next((index for index, pane in enumerate(self.panes) if pane.title == title), None)
+        if index is None:
+            return None
+        self.show_tab(index)
+        return self.panes[index]
 
     def action_tab(self, index: int) -> None:
         self.show_tab(index)
