@@ -25,6 +25,8 @@ from kdebug.tui.theme import BAD, GOOD, PLAIN, STRONG, WARN, styles
 
 WIDE = 120
 """Cells from which on there are two columns."""
+EDGES = 4
+"""Cells that the scroll bar and the padding take."""
 TABS = {
     Place.PROCESS: "Processes",
     Place.FDS: "Processes",
@@ -206,10 +208,10 @@ class OverviewPane(Pane):
         return {pane.title for pane in cast(Any, self.screen).panes}
 
     def _show(self) -> None:
-        looked = self.session.heard > 0 or self.facts.facts.story is not None
-        self.query_one(Findings).show(self.facts.find(), self._tabs(), looked, self.size.width - 3)
+        looked = self.session.usage.last is not None and self.session.state is not State.OPENING
+        self.query_one(Findings).show(self.facts.find(), self._tabs(), looked, self.size.width - EDGES)
         wide = self.has_class("wide")
-        width = max(20, (self.size.width // 2 if wide else self.size.width) - 3)
+        width = max(20, (self.size.width // 2 if wide else self.size.width) - EDGES)
         rows = list(self.session.processes.rows.values())
         target, story, now = self.session.target, self.facts.facts.story, time.time()
         access = access_line(self.facts.access, target.rung if target else "", self.session.read_only)

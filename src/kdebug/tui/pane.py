@@ -55,6 +55,9 @@ class Pane(Widget):
     hint: ClassVar[str] = ""
     """The keys that matter most here, for the status line."""
 
+    filter_words: ClassVar[str] = "filter: words that must all be there; Enter keeps it, Esc ends it"
+    """What `/` does here, for its empty field."""
+
     def __init__(self, session: Session) -> None:
         super().__init__(id=self.title.lower())
         self.session = session

@@ -57,9 +57,7 @@ class SessionScreen(Screen[None]):
         yield Banner()
         with ContentSwitcher(initial=self.panes[0].id, id="tabs"):
             yield from self.panes
-        yield Input(
-            placeholder="filter: words that must all be there; Enter keeps it, Esc ends it", id="filter"
-        )
+        yield Input(id="filter")
         yield StatusLine(self.session)
 
     def on_mount(self) -> None:
@@ -167,8 +165,10 @@ class SessionScreen(Screen[None]):
     def action_filter(self) -> None:
         self.add_class("filtering")
         field = self.query_one("#filter", Input)
-        field.value = self.pane.needle
-        field.focus()
+        field.value, field.placeholder = self.pane.needle, self.pane.filter_words
+        # At once, also for the styles: keys that are typed quickly must not reach the tab.
+        field.display = True
+        self.set_focus(field)
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self, event: Input.Changed) -> None:
@@ -176,13 +176,18 @@ class SessionScreen(Screen[None]):
             self.pane.filter(event.value)
 
     @on(Input.Submitted, "#filter")
-    def _filter_kept(self) -> None:
-        self.remove_class("filtering")
+    def _filter_kept(self, event: Input.Submitted) -> None:
+        self._end_filter()
+        self.pane.filter(event.value)  # the last letters may still be on their way
         self.pane.focus_first()
+
+    def _end_filter(self) -> None:
+        self.remove_class("filtering")
+        self.query_one("#filter", Input).display = False
 
     def action_back(self) -> None:
         if self.has_class("filtering"):
-            self.remove_class("filtering")
+            self._end_filter()
             self.pane.filter("")
         self.pane.focus_first()
 

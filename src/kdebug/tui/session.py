@@ -167,7 +167,7 @@ class Session:
         """The pod as Kubernetes tells it now, whether it can be entered or not."""
         if self.cluster is None or self.pod is None:
             raise Failed(f"{self.expression} is not known to a cluster")
-        with self._waiting("the pod's story"):
+        with self.waiting("the pod's story"):
             self.pod = await self.cluster.refresh(self.pod)
             return await self.cluster.story(self.pod)
 
@@ -185,7 +185,7 @@ class Session:
         if target is None:
             raise self.problem or Failed("not attached")
         try:
-            with self._waiting(what):
+            with self.waiting(what):
                 answer = await question(target)
         except (ConnectionLost, TargetEnded) as error:
             if target is self.target:
@@ -196,7 +196,8 @@ class Session:
         return answer
 
     @contextlib.contextmanager
-    def _waiting(self, what: str) -> Iterator[None]:
+    def waiting(self, what: str) -> Iterator[None]:
+        """Something is asked: the status line tells what, and for how long."""
         self._serial += 1
         serial = self._serial
         self.pending[serial] = (what, time.monotonic())
