@@ -28,6 +28,8 @@ from kdebug.tui.theme import ACCENT, DIM, PLAIN, STRONG, WARN, styles
 MAX_NAME = 20
 """Cells for a container's name."""
 MIN_TEXT = 20
+MAX_DRAWN = 256
+"""Lines that are kept as they were drawn."""
 CLOCKS = ("off", "UTC", "local")
 HIT = Style(reverse=True)
 HIT_HERE = Style(reverse=True, bold=True, underline=True)
@@ -73,6 +75,10 @@ class LogView(ScrollView, can_focus=True):
         """The screen line on which each row starts, when wrapped."""
         self._name_width = 0
         self._styles: dict[str, Style] = {}
+        self._base = Style()
+        self._look: object = None
+        """What the drawn lines depend on."""
+        self._drawn: dict[int, tuple[LogRow, list[Strip]]] = {}
 
     # Rows
 
@@ -253,7 +259,7 @@ class LogView(ScrollView, can_focus=True):
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._styles = {}
+        self._styles, self._look = {}, None
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
@@ -264,7 +270,11 @@ class LogView(ScrollView, can_focus=True):
         if index >= len(self.rows):
             return Strip.blank(width, base)
         row = self.rows[index]
-        strip = Strip([*self._prefix(row, piece, base), *self._text(row, piece, base)])
+        look = base, self.wrapping, self._room, self.needle, self.hit
+        if look != self._look:
+            self._base, self._look = base, look
+            self._drawn.clear()
+        strip = Strip([*self._prefix(row, piece, base), *self._text(row, piece)])
         return strip.adjust_cell_length(width, base)
 
     def _prefix(self, row: LogRow, piece: int, base: Style) -> list[Segment]:
@@ -281,18 +291,28 @@ class LogView(ScrollView, can_focus=True):
             parts.append(Segment(fit(row.container, self._name_width) + " ", base + self._styles[ACCENT]))
         return parts
 
-    def _text(self, row: LogRow, piece: int, base: Style) -> list[Segment]:
+    def _text(self, row: LogRow, piece: int) -> list[Segment]:
         """The part of the line that is seen, with what stands out in it."""
-        text, room = row.shown, self._room
-        plain = base + self._styles[self._style_of(row)]
-        segments = _styled(text, plain, self._spans(row, text))
-        strip = Strip(segments)
+        strips = self._strips(row)
         if self.wrapping:
-            pieces = self._pieces(text, room)
-            before = sum(map(cell_len, pieces[:piece]))
-            seen = pieces[piece] if piece < len(pieces) else ""
-            return list(strip.crop(before, before + cell_len(seen)))
-        return list(strip.crop(self._x, self._x + room))
+            return list(strips[piece]) if piece < len(strips) else []
+        return list(strips[0].crop(self._x, self._x + self._room))
+
+    def _strips(self, row: LogRow) -> list[Strip]:
+        """The whole line, in its pieces when wrapped. Kept while it is seen: a long one is costly."""
+        kept = self._drawn.get(id(row))
+        if kept is not None and kept[0] is row:
+            return kept[1]
+        text = row.shown
+        strip = Strip(_styled(text, self._base + self._styles[self._style_of(row)], self._spans(row, text)))
+        strips = [strip]
+        if self.wrapping:
+            ends = list(accumulate(map(cell_len, self._pieces(text, self._room))))
+            strips = list(strip.divide(ends))
+        if len(self._drawn) > MAX_DRAWN:
+            self._drawn.clear()
+        self._drawn[id(row)] = row, strips
+        return strips
 
     def _style_of(self, row: LogRow) -> str:
         if row.event is None:

@@ -138,7 +138,7 @@ class LogsPane(Pane):
     @on(LogView.AtTop)
     def _at_top(self) -> None:
         if self.may_load():
-            self.run_worker(self._load_older(), group="older", exclusive=True, exit_on_error=True)
+            self.run_worker(self._load_older, group="older", exclusive=True, exit_on_error=True)
 
     async def _load_older(self) -> None:
         with self.session.waiting("older lines"):

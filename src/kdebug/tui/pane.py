@@ -91,7 +91,7 @@ class Pane(Widget):
         """It is seen now."""
         if not self.seen:
             self.seen = True
-            self.run_worker(self._loop(), group="refresh", exclusive=True, exit_on_error=True)
+            self.run_worker(self._loop, group="refresh", exclusive=True, exit_on_error=True)
 
     def stop(self) -> None:
         self.seen = False

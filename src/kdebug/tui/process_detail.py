@@ -219,7 +219,7 @@ class ProcessDetailView(Widget):
     def _load(self) -> None:
         self._titles()
         if self.process is not None:
-            self.run_worker(self._load_section(), group="detail", exclusive=True, exit_on_error=True)
+            self.run_worker(self._load_section, group="detail", exclusive=True, exit_on_error=True)
 
     async def _load_section(self) -> None:
         process, name = self.process, self.section
