@@ -97,7 +97,7 @@ def test_a_broken_stream_goes_on_without_a_line_twice() -> None:
         assert texts(view) == ["line 0", "line 1", "twin", "twin", "other", "twin", "new"]
         await ui.until(lambda: "the stream is cut" not in ui.text())
         again = [query for name, query in cluster.asked if name == "app"][-1]
-        assert again.since_time == same and again.tail is None
+        assert again.since_time == same and again.tail == 20_000
 
     run(cluster, script)
 
@@ -170,6 +170,24 @@ def test_who_reads_keeps_the_line_while_others_come() -> None:
         await ui.press("G")
         await ui.shows("more")
         assert view.following
+
+    run(cluster, script)
+
+
+def test_a_full_window_waits_for_who_reads() -> None:
+    cluster = FakeCluster(lines={"app": lines("app", 10)})
+
+    async def script(ui: Ui) -> None:
+        view = await opened(ui)
+        await ui.until(lambda: len(view.rows) == 10)
+        await ui.press("g")
+        cluster.lines["app"] += [LogLine("app", stamp(100 + n / 1000), b"flood") for n in range(30_000)]
+        await cluster.write("app", b"last", stamp(1000))
+        await ui.shows("stopped, the window is full")
+        assert texts(view)[0] == "line 0" and len(view.rows) == 20_000
+        await ui.press("f")
+        await ui.shows("last")
+        assert "line 0" not in texts(view)
 
     run(cluster, script)
 

@@ -14,6 +14,7 @@ from kdebug.expression import TargetExpression
 from kdebug.open import OpenOptions, open_target
 from kdebug.target import Target
 from kdebug.target.cluster import EventInfo, LogLine
+from kdebug.tui.overview import Findings
 from kdebug.tui.session import State
 
 from .conftest import Ui, play
@@ -26,10 +27,13 @@ def test_the_faults_of_the_practice_target_and_the_way_to_them(size: tuple[int, 
         await ui.attached()
         await ui.shows("holds a socket in CLOSE-WAIT")
         await ui.shows("a deleted file of 3.0M is held open by server")
-        await ui.shows("memory of worker-leak", seconds=30)
-        found = ui.screen.pane.query_one("Findings").found  # type: ignore[attr-defined]
-        index = next(i for i, finding in enumerate(found) if "deleted file" in finding.text)
-        await ui.press("g", *["j"] * index, "enter")
+        await ui.shows("memory of worker-leak", seconds=40)
+        findings = ui.screen.pane.query_one(Findings)
+        for _ in range(20):
+            if findings.selected is not None and "deleted file" in findings.selected.text:
+                break
+            await ui.press("j" if findings.cursor < len(findings.found) - 1 else "k")
+        await ui.press("enter")
         await ui.until(lambda: ui.screen.pane.title == "Processes")
         await ui.shows("upload-7f3a.tmp")
         await ui.press("1")
@@ -70,7 +74,7 @@ def test_a_pod_that_cannot_be_entered_is_told_by_kubernetes_alone() -> None:
         await ui.until(lambda: ui.screen.session.state is State.CLOSED)
         await ui.shows("[w] attach by itself when the container starts")
         await ui.shows("✗ app does not run: CrashLoopBackOff")
-        await ui.shows("exit code 137 (OOMKilled), 2m")
+        await ui.shows("exit code 137 (OOMKilled), ")
         await ui.press("pagedown", "pagedown")
         await ui.shows("app: BackOff (9 times)")
         await ui.press("enter")

@@ -88,8 +88,9 @@ class LogReader:
     async def _read_once(self, cluster: Cluster, pod: PodRef, container: str, tail: Tail) -> int:
         """One stream to its end; how many new lines it had."""
         since = tail.resume()
-        first = None if since else FIRST_LINES
-        query = LogQuery(self.previous, follow=not self.previous, tail=first, since_time=since)
+        # After hours away: what would go through the window and out of it again is not even asked for.
+        most = MAX_LINES if since else FIRST_LINES
+        query = LogQuery(self.previous, follow=not self.previous, tail=most, since_time=since)
         settled = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self._works, container)
         count = 0
         try:
@@ -121,7 +122,7 @@ class LogReader:
             self._flushing = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
         if len(self._arrived) >= BATCH_LINES:
             self._flush()
-        if self.window.full:
+        if self.window.full or len(self.window.rows) + len(self._arrived) >= MAX_LINES:
             await self.may_drop.wait()
         if count % 200 == 0:
             await asyncio.sleep(0)  # what has been received already would keep the screen waiting

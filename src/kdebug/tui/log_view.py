@@ -84,6 +84,8 @@ class LogView(ScrollView, can_focus=True):
 
     def show(self, rows: list[LogRow]) -> None:
         """Replace all rows; the view stays at the end, or on its line."""
+        if self.is_vertical_scrollbar_grabbed:
+            self.follow(False)
         anchor, offset = self._anchor()
         self.rows = rows
         self._arrange(anchor, offset)

@@ -19,7 +19,7 @@ from kdebug.tui.dialog import Ask, Choice
 from kdebug.tui.log_reader import LogReader
 from kdebug.tui.log_view import CLOCKS, LogView
 from kdebug.tui.log_window import LogRow
-from kdebug.tui.pane import Pane
+from kdebug.tui.pane import Pane, later
 from kdebug.tui.session import Session
 from kdebug.tui.text import plain
 from kdebug.units import size
@@ -53,6 +53,8 @@ class LogsPane(Pane):
         super().__init__(session)
         self.reader = LogReader(session, self._changed)
         self._events = True
+        self._hits = 0, 0
+        """Which found line the search stands on, of how many."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
@@ -64,7 +66,7 @@ class LogsPane(Pane):
         return self.query_one(LogView)
 
     def on_mount(self) -> None:
-        self.set_interval(1.0, self._head)
+        self.set_interval(1.0, self._recount)
 
     def may_load(self) -> bool:
         """Also without an attach: that is when logs are needed most."""
@@ -101,6 +103,10 @@ class LogsPane(Pane):
         self.notice.tell("✗ " + "; ".join(problems) if problems else "", mild=True)
         self._head()
 
+    def _recount(self) -> None:
+        self._hits = self.view.hits()
+        self._head()
+
     def _head(self) -> None:
         if not self.seen:
             return
@@ -109,7 +115,7 @@ class LogsPane(Pane):
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         parts = [", ".join(names[:NAMES_SHOWN]) + more]
         if view.needle:
-            at, count = view.hits()
+            at, count = self._hits
             parts.append(f"found {at} of {count:,}" if count else "nothing found")
         parts += ["previous instance"] if reader.previous else []
         parts.append("following" if view.following else self._paused())
@@ -138,7 +144,7 @@ class LogsPane(Pane):
     @on(LogView.AtTop)
     def _at_top(self) -> None:
         if self.may_load():
-            self.run_worker(self._load_older, group="older", exclusive=True, exit_on_error=True)
+            self.run_worker(later(self._load_older), group="older", exclusive=True, exit_on_error=True)
 
     async def _load_older(self) -> None:
         with self.session.waiting("older lines"):
@@ -154,7 +160,7 @@ class LogsPane(Pane):
 
     def filter(self, needle: str) -> None:
         self.view.search(needle)
-        self._head()
+        self._recount()
 
     def action_find(self, direction: int) -> None:
         if not self.view.find(direction):

@@ -7,7 +7,8 @@ nobody asks either; the session itself finds the toolbox again, and the loop goe
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Optional, cast
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, cast
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -91,7 +92,7 @@ class Pane(Widget):
         """It is seen now."""
         if not self.seen:
             self.seen = True
-            self.run_worker(self._loop, group="refresh", exclusive=True, exit_on_error=True)
+            self.run_worker(later(self._loop), group="refresh", exclusive=True, exit_on_error=True)
 
     def stop(self) -> None:
         self.seen = False
@@ -137,6 +138,12 @@ class Pane(Widget):
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
             pass
+
+
+def later(work: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+    """For `run_worker`: the coroutine is made as the worker starts, so that none is left over by a worker
+    that was replaced before. (Textual's type for that has no room for an async method.)"""
+    return work
 
 
 def labelled(pairs: list[tuple[str, str]]) -> Text:
