@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
+import subprocess
+import termios
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +21,7 @@ from kdebug.tui.session import State
 from tui.conftest import Ui, play
 
 from .support import targets
+from .support.cli import PROGRAM
 from .support.cluster import waiting_reason
 from .support.node import Node
 
@@ -59,6 +66,67 @@ def test_logs_are_followed_and_hostile_lines_are_shown_as_they_are(node: Node, p
         assert all(c.isprintable() or c == "\n" for c in ui.text())
 
     look(node, place, "talks", script)
+
+
+def test_nothing_of_a_hostile_log_reaches_the_terminal_raw(node: Node, place: str, home: Path) -> None:
+    """The very bytes that a terminal gets."""
+    app = targets.container("app", "root", "--say", "\x1b]0;owned\x07\x1b[3J[/foo]\u202e")
+    node.run(targets.pod("hostile", app), place)
+    terminal = Terminal(["attach", "hostile", "-n", place, "--kubeconfig", str(node.kubeconfig)], home)
+    try:
+        terminal.until(b"connected")
+        terminal.send(b"3")
+        terminal.until(b"owned")
+        terminal.send(b"q")
+        terminal.ended()
+    finally:
+        terminal.close()
+    assert rb"\x1b]0;owned\x07\x1b[3J[/foo]\u202e" in terminal.seen
+    for raw in (b"\x1b]0;", b"\x1b[3J", "\u202e".encode(), b"owned\x07"):
+        assert raw not in terminal.seen
+
+
+class Terminal:
+    """kdebug on a terminal of 200 x 50 cells."""
+
+    def __init__(self, arguments: list[str], home: Path) -> None:
+        self.master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (50, 200))
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "xterm-256color"}
+        self.process = subprocess.Popen(
+            [PROGRAM, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment, close_fds=True
+        )
+        os.close(slave)
+        self.seen = b""
+
+    def send(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def _read(self, seconds: float) -> bool:
+        if not select.select([self.master], [], [], seconds)[0]:
+            return True
+        try:
+            data = os.read(self.master, 1 << 16)
+        except OSError:
+            return False  # EIO: nobody has the other end any more
+        self.seen += data
+        return bool(data)
+
+    def until(self, text: bytes) -> None:
+        deadline = time.monotonic() + SLOW
+        while text not in self.seen:
+            assert time.monotonic() < deadline and self._read(0.2), self.seen[-3000:]
+
+    def ended(self) -> None:
+        deadline = time.monotonic() + SLOW
+        while self._read(0.2):
+            assert time.monotonic() < deadline, self.seen[-3000:]
+        assert self.process.wait(10) == 0
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
 
 
 def test_a_broken_connection_to_the_api_doubles_no_line(node: Node, place: str) -> None:

@@ -7,6 +7,7 @@ whatever comes before or behind it.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from datetime import timezone
 from itertools import accumulate
 from typing import ClassVar, Optional
@@ -98,7 +99,7 @@ class LogView(ScrollView, can_focus=True):
     def _arrange(self, anchor: Optional[LogRow], offset: int) -> None:
         names = {row.container for row in self.rows} if self.names else set()
         self._name_width = min(MAX_NAME, max((cell_len(name) for name in names), default=0))
-        self._starts = list(accumulate(map(self._height, self.rows), initial=0)) if self.wrapping else []
+        self._starts = list(accumulate(self._heights(), initial=0)) if self.wrapping else []
         self.virtual_size = Size(self.size.width, self.line_count)
         if self.following:
             self._scroll(self.line_count)
@@ -120,11 +121,14 @@ class LogView(ScrollView, can_focus=True):
     def line_count(self) -> int:
         return self._starts[-1] if self.wrapping else len(self.rows)
 
-    def _height(self, row: LogRow) -> int:
+    def _heights(self) -> Iterator[int]:
+        """Lines that each row takes; counted once for each width."""
         room = self._room
-        if row.height[0] != room:
-            row.height = room, len(self._pieces(row.shown, room))
-        return row.height[1]
+        for row in self.rows:
+            if row.height[0] != room:
+                lines = -(-len(row.text) // room) if row.is_plain else len(self._pieces(row.shown, room))
+                row.height = room, max(1, lines)
+            yield row.height[1]
 
     @property
     def _room(self) -> int:
@@ -233,10 +237,8 @@ class LogView(ScrollView, can_focus=True):
         return False
 
     def _has(self, row: LogRow) -> bool:
-        raw = row.text.lower()
-        # Escapes and tabs are shown otherwise than they were written: these lines are looked at as shown.
-        if raw.isascii() and raw.find(b"\x1b") < 0 and b"\t" not in raw and self.needle.isascii():
-            return self.needle.encode() in raw
+        if self.needle.isascii() and row.is_plain:
+            return self.needle.encode() in row.text.lower()
         return self.needle in row.shown.lower()
 
     def hits(self) -> tuple[int, int]:

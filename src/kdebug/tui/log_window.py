@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Optional
 
@@ -57,9 +57,17 @@ class LogRow:
     height: tuple[int, int] = (0, 1)
     """(cells of a line, lines that it takes when wrapped to these), kept by the view."""
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Shown as it was written, each byte in a cell: nearly every line of most logs."""
+        text = self.text
+        return not self.cut and len(text) <= MAX_SHOWN and text.isascii() and text.decode().isprintable()
+
     @property
     def shown(self) -> str:
         """The text as a screen may show it, in one line."""
+        if self.is_plain:
+            return self.text.decode("ascii")
         text = self.text[: 4 * MAX_SHOWN].decode("utf-8", "surrogateescape")[:MAX_SHOWN]
         missing = self.cut + len(self.text) - len(text.encode("utf-8", "surrogateescape"))
         safe = one_line(_COLOUR.sub("", text).replace("\t", TAB))

@@ -49,7 +49,7 @@ def usage_lines(usage: Usage, width: int) -> list[Line]:
     group = usage.last
     if group is None:
         return []
-    bars = max(8, min(SPARK * 2, width - 56))
+    bars = max(8, min(SPARK * 2, width - 64))
     lines = [_memory(usage, group, bars), _cpu(usage, group, bars), _pids(group)]
     if group.pressure:
         lines.append(_pressure(group))
