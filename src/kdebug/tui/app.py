@@ -12,18 +12,20 @@ from typing import Any, ClassVar, Optional
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.worker import WorkerFailed
 
 from kdebug.expression import TargetExpression
-from kdebug.open import open_target
+from kdebug.open import open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
+from kdebug.tui.logs import LogsPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import Opener, Session
+from kdebug.tui.session import ClusterOpener, Opener, Session
 from kdebug.tui.theme import DARK, LIGHT, THEMES
 from kdebug.tui.work import start
 
@@ -70,12 +72,17 @@ class KdebugApp(App[None]):
     ]
 
     def __init__(
-        self, expression: Optional[TargetExpression], options: OpenOptions, opener: Opener
+        self,
+        expression: Optional[TargetExpression],
+        options: OpenOptions,
+        opener: Opener,
+        cluster_opener: ClusterOpener = open_cluster,
     ) -> None:
         super().__init__()
         self.expression = expression
         self.options = options
         self.opener = opener
+        self.cluster_opener = cluster_opener
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -89,14 +96,16 @@ class KdebugApp(App[None]):
             self.open_session(self.expression, self.options)
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
-        session = Session(expression, options, self.opener)
+        session = Session(expression, options, self.opener, self.cluster_opener)
         screen = SessionScreen(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        return [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
+        panes: list[Pane] = [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
+        panes += [LogsPane(session)] if session.is_pod else []
+        return panes
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
@@ -126,11 +135,10 @@ class KdebugApp(App[None]):
         if os.environ.get("KDEBUG_TRACEBACK") or self.is_headless:
             super()._handle_exception(error)
             return
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(place.filename)}:{place.lineno}"
-        self.defect = (
-            f"the UI failed: {type(error).__name__}: {error} ({where}); this is a defect of kdebug"
-        )
+        root = root_of(error)
+        places = traceback.extract_tb(root.__traceback__)
+        where = f" ({os.path.basename(places[-1].filename)}:{places[-1].lineno})" if places else ""
+        self.defect = f"the UI failed: {type(root).__name__}: {root}{where}; this is a defect of kdebug"
         self._return_code = 1
         self._close_messages_no_wait()
 
@@ -152,6 +160,13 @@ class KdebugApp(App[None]):
         """To the terminal's clipboard (OSC 52), sanitised: a pasted line feed would run a command."""
         self.copy_to_clipboard(one_line(text))
         self.tell("copied")
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What really happened, inside of the failure of a worker or of a group of tasks."""
+    inner = getattr(error, "error", None) if isinstance(error, WorkerFailed) else None
+    inner = inner or next(iter(getattr(error, "exceptions", ())), None)
+    return root_of(inner) if isinstance(inner, BaseException) else error
 
 
 def account(session: Session) -> list[str]:
