@@ -232,6 +232,7 @@ def test_a_broken_directory_goes_on_with_what_is_missing(
         copy(run, target, tmp_path / "src", tmp_path / "out", recursive=True, links=True)
     target.backend.hook = None  # type: ignore[attr-defined]
     had = [one for one in (tmp_path / "out").rglob("*") if one.is_file() and not one.is_symlink()]
+    had = [one for one in had if not one.name.endswith(".kdebug-part")]
     changed = max(had, key=lambda one: one.stat().st_size)
     times = changed.stat()
     changed.chmod(0o600)

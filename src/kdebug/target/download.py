@@ -214,6 +214,9 @@ class Download:
             below, made = landing.folder(name)
         else:
             below, made = Landing(os.dup(landing.fd), landing.shown, landing.created), False
+        while path.endswith(("/", "/.")) and path != "/":
+            # The same file has the same path, and its part the same name, however the directory was named.
+            path = path[: path.rindex("/")] or "/"
         # Links may point anywhere within what this copy makes, and no further.
         below.depth = 0
         self._budget.entry()
