@@ -58,10 +58,18 @@ def handle(session: Session, request: ask.Request[R], cancelled: threading.Event
     if request.mutates and session.read_only:
         raise AccessDenied(f"{request.name} is refused", why="this session is read-only")
     try:
-        answer: R = _HANDLERS[type(request)](session, request, cancelled)
+        answer: R = _handler(request)(session, request, cancelled)
         return answer
     except OSError as error:
         raise target_gone(session) or from_os_error(error, f"{request.name} failed") from error
+
+
+def _handler(request: ask.Request[Any]) -> Handler:
+    if type(request) not in _HANDLERS:
+        from kdebug.agent import dispatch_files
+
+        _HANDLERS.update(dispatch_files.HANDLERS)
+    return _HANDLERS[type(request)]
 
 
 def _handles(request: type) -> Callable[[Handler], Handler]:

@@ -149,11 +149,12 @@ class Root:
         if flags & os.O_PATH:
             return fd
         try:
-            return self._reopen(fd, path, flags)
+            return self.reopen(fd, path, flags)
         finally:
             os.close(fd)
 
-    def _reopen(self, fd: int, path: str, flags: int) -> int:
+    def reopen(self, fd: int, path: str, flags: int) -> int:
+        """What `fd` (O_PATH) stands for, open for reading; regular files and directories only."""
         kind = kind_of(os.fstat(fd).st_mode)
         if flags & os.O_DIRECTORY and kind != "dir":
             raise Failed(f"{path} is not a directory", errno=errno.ENOTDIR)
@@ -277,7 +278,7 @@ class Root:
                 place, stopped = walk.place, walk.stopped_at
         return AccessDenied(
             f"{path} may not be opened",
-            why=f"Permission denied at {place}{_owner_text(stopped)}",
+            why=f"Permission denied at {place}{owner_text(stopped)}",
             next_step="it takes that owner's uid or gid, or the capability DAC_READ_SEARCH",
             errno=error.errno,
         )
@@ -307,7 +308,8 @@ _KIND_TEXT = {
 }
 
 
-def _owner_text(status: Optional[os.stat_result]) -> str:
+def owner_text(status: Optional[os.stat_result]) -> str:
+    """Whose it is and what its mode allows, for refusals."""
     if status is None:
         return ""
     return f" (owner uid {status.st_uid}, gid {status.st_gid}, mode {stat.S_IMODE(status.st_mode):04o})"

@@ -6,6 +6,7 @@ it; `check` lets the client refuse an answer that holds more than was asked for.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Generic, TypeVar
 
@@ -42,6 +43,9 @@ MAX_WAIT_SECONDS = 30.0
 MAX_PATH_BYTES = 4096
 """PATH_MAX of Linux, the final NUL included (limits.h)."""
 
+OTHER_MODULES = ("search",)
+"""Of this package, with requests of their own."""
+
 _REGISTRY: dict[str, type[Request[Any]]] = {}
 _Q = TypeVar("_Q", bound="type[Request[Any]]")
 
@@ -76,14 +80,23 @@ def register(name: str, result: type, lane: str = QUICK, mutates: bool = False) 
 
 def request_class(name: str) -> type[Request[Any]]:
     """The class registered under `name`; `UsageError` when there is none."""
+    if name not in _REGISTRY:
+        load_all()
     try:
         return _REGISTRY[name]
     except KeyError:
         raise UsageError(f"the agent does not know the request {name!r}") from None
 
 
+def load_all() -> None:
+    """Register the requests of the other modules, too, which an agent loads at the first that it needs."""
+    for module in OTHER_MODULES:
+        importlib.import_module(f"kdebug.protocol.{module}")
+
+
 def registered() -> dict[str, type[Request[Any]]]:
     """A copy of the registry, for documentation and tests."""
+    load_all()
     return dict(_REGISTRY)
 
 
