@@ -11,8 +11,8 @@ from typing import Any, Callable, Protocol
 from kdebug.agent.cursors import PAGE_BYTES, Cursor, estimated_bytes
 from kdebug.agent.session import Session
 from kdebug.errors import Failed
+from kdebug.protocol import grep, search
 from kdebug.protocol import requests as ask
-from kdebug.protocol import search
 from kdebug.protocol.record import Record
 
 HANDLERS: dict[type, Callable[[Session, Any, threading.Event], Any]] = {}
@@ -68,6 +68,9 @@ def _answer(
         cursor = SearchCursor(request.name, begun.rows())
         cursor.state = begun
     assert isinstance(cursor, SearchCursor)
+    stop = getattr(cursor.state, "stop", None)
+    if stop is not None:
+        stop.current = cancelled
     try:
         rows, more = cursor.timed_page(request.limit, cancelled)
     except BaseException:
@@ -91,5 +94,15 @@ def _find(session: Session, request: search.Find, cancelled: threading.Event) ->
 
     page: search.FoundPage = _answer(
         session, request, lambda: FindSearch(session.root(), request), cancelled
+    )
+    return page
+
+
+@_handles(grep.Grep)
+def _grep(session: Session, request: grep.Grep, cancelled: threading.Event) -> grep.GrepPage:
+    from kdebug.probe.grep import GrepSearch
+
+    page: grep.GrepPage = _answer(
+        session, request, lambda: GrepSearch(session.root(), request, session.proc), cancelled
     )
     return page

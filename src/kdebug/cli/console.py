@@ -129,6 +129,11 @@ def reader_left() -> int:
     return EXIT_DONE
 
 
+def stdout_is_terminal() -> bool:
+    """Contents are then sanitised; a pipe gets them byte for byte."""
+    return os.isatty(1)
+
+
 def terminal_width() -> int:
     """Columns of the terminal; 0 when stdout is not one, so that pipes get whole lines."""
     if not os.isatty(1):

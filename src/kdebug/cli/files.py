@@ -67,6 +67,18 @@ def long_row(entry: Entry, human: bool = False) -> list[object]:
 HEADERS = ["MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME", ""]
 
 
+def file_callback(name: str, work: Callable[..., Awaitable[int]]) -> Callable[..., int]:
+    """Opens the target of `location` and hands `work` its path."""
+
+    def callback(location: str, common: Common, **options: Any) -> int:
+        expression = parse_with_path(location, name)
+        return with_target(
+            expression, common, lambda target: work(target, expression.path, common, **options)
+        )
+
+    return callback
+
+
 def file_verb(
     name: str,
     help_text: str,
@@ -77,13 +89,7 @@ def file_verb(
     """A verb on `TARGET:/path`: decorates `async (target, path, common, **options) -> exit code`."""
 
     def decorate(work: Callable[..., Awaitable[int]]) -> click.Command:
-        def callback(location: str, common: Common, **options: Any) -> int:
-            expression = parse_with_path(location, name)
-            return with_target(
-                expression, common, lambda target: work(target, expression.path, common, **options)
-            )
-
-        decorated: Any = common_options(formats, short_selector=False)(callback)
+        decorated: Any = common_options(formats, short_selector=False)(file_callback(name, work))
         for parameter in reversed(parameters):
             decorated = parameter(decorated)
         decorated = click.argument("location", metavar="TARGET:/PATH")(decorated)

@@ -31,6 +31,7 @@ VERBS = {
     "find": ("find", "search a tree by name, type, size, age, owner"),
     "stat": ("files", "show what the target's file system says of a path"),
     "cat": ("files", "write a file of the target to stdout, byte for byte"),
+    "grep": ("grep", "print the lines of the target's files that match a pattern"),
     "mounts": ("system", "list the target's mounts"),
     "net": ("network", "list sockets with their owners, interfaces, routes, resolver"),
     "logs": ("cluster", "show the logs of every container of a pod"),

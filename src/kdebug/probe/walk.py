@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Optional
 
+from kdebug.probe import syscalls
 from kdebug.probe.rooted import Root, owner_text
 from kdebug.probe.rooted_walk import path_bytes, path_text
 from kdebug.protocol.search import MAX_DEPTH, MAX_TREE_PATH
@@ -29,6 +30,7 @@ MAX_UNFINISHED = 64
 BATCH_NAMES = 1000
 PENDING_BYTES = 2 * 1024 * 1024
 """Of all names that wait; beyond it directories are entered one at a time."""
+MAX_SKIPPED = 20
 TICK_NAMES = 64
 """The consumer gets a chance to stop this often, also where nothing is found."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -91,12 +93,16 @@ class TreeWalk:
         follow: bool = False,
         max_depth: int = MAX_DEPTH,
         one_file_system: bool = False,
+        skip_pseudo: bool = False,
     ) -> None:
         self._root = root
         self._path = path
         self._follow = follow or path.endswith("/")
         self._max_depth = max_depth
         self._one_file_system = one_file_system
+        self._skip_pseudo = skip_pseudo
+        """Leave out mounts below the top that make their files up (/proc, /sys); `skipped` names them."""
+        self.skipped: list[str] = []
         self._stack: list[Level] = []
         self._pending = 0
         self._unfinished = 0
@@ -230,6 +236,9 @@ class TreeWalk:
             if self._one_file_system and level.identity[0] != self.top_status.st_dev:
                 os.close(fd)
                 return None
+            if self._skip_pseudo and level.identity[0] != above.identity[0] and self._is_pseudo(level):
+                os.close(fd)
+                return None
             twin = self._on_way.get(level.identity)
             if twin is not None:
                 os.close(fd)
@@ -240,6 +249,15 @@ class TreeWalk:
         if len(self._stack) > OPEN_LEVELS:
             self._shut(self._stack[-OPEN_LEVELS - 1])
         return ""
+
+    def _is_pseudo(self, level: Level) -> bool:
+        if syscalls.file_system_type(level.fd) not in syscalls.PSEUDO_FILE_SYSTEMS:
+            return False
+        if len(self.skipped) < MAX_SKIPPED:
+            names = [other.name for other in self._stack[1:]] + [level.name]
+            path = b"/".join([path_bytes(self._path).rstrip(b"/"), *names])
+            self.skipped.append(f"{path_text(path)} was left out: a pseudo file system")
+        return True
 
     @staticmethod
     def _shut(level: Level) -> None:

@@ -43,7 +43,7 @@ MAX_WAIT_SECONDS = 30.0
 MAX_PATH_BYTES = 4096
 """PATH_MAX of Linux, the final NUL included (limits.h)."""
 
-OTHER_MODULES = ("search",)
+OTHER_MODULES = ("search", "grep")
 """Of this package, with requests of their own."""
 
 _REGISTRY: dict[str, type[Request[Any]]] = {}

@@ -39,6 +39,9 @@ class Progress(Record):
     """Said once, on the last page: what was left out on purpose, such as /proc."""
 
 
+NO_PROGRESS = Progress()
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Found(Record):
     """One name in a tree."""
@@ -54,7 +57,7 @@ class Found(Record):
 class FoundPage(Record):
     items: tuple[Found, ...]
     cursor: str = ""
-    progress: Progress = Progress()
+    progress: Progress = NO_PROGRESS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,7 +153,7 @@ class Usage(Record):
 class UsagePage(Record):
     items: tuple[Usage, ...]
     cursor: str = ""
-    progress: Progress = Progress()
+    progress: Progress = NO_PROGRESS
 
 
 @register("usage", UsagePage, lane=HEAVY)
@@ -191,7 +194,7 @@ class Digest(Record):
 class DigestPage(Record):
     items: tuple[Digest, ...]
     cursor: str = ""
-    progress: Progress = Progress()
+    progress: Progress = NO_PROGRESS
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -236,7 +239,7 @@ class HeldFile(Record):
 class HeldPage(Record):
     items: tuple[HeldFile, ...]
     cursor: str = ""
-    progress: Progress = Progress()
+    progress: Progress = NO_PROGRESS
 
 
 @register("deleted", HeldPage, lane=HEAVY)
