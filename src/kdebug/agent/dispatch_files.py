@@ -106,3 +106,23 @@ def _grep(session: Session, request: grep.Grep, cancelled: threading.Event) -> g
         session, request, lambda: GrepSearch(session.root(), request, session.proc), cancelled
     )
     return page
+
+
+@_handles(search.DiskUsage)
+def _usage(session: Session, request: search.DiskUsage, cancelled: threading.Event) -> search.UsagePage:
+    from kdebug.probe.usage import UsageSearch
+
+    page: search.UsagePage = _answer(
+        session, request, lambda: UsageSearch(session.root(), request), cancelled
+    )
+    return page
+
+
+@_handles(search.Checksum)
+def _checksum(session: Session, request: search.Checksum, cancelled: threading.Event) -> search.DigestPage:
+    from kdebug.probe.checksum import ChecksumSearch
+
+    page: search.DigestPage = _answer(
+        session, request, lambda: ChecksumSearch(session.root(), request, session.proc), cancelled
+    )
+    return page

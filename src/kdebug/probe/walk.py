@@ -39,10 +39,21 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_
 class Level:
     """A directory on the way from the top to where the walk is."""
 
-    __slots__ = ("data", "depth", "fd", "identity", "name", "names", "path_length", "scan", "unread")
+    __slots__ = (
+        "data",
+        "depth",
+        "fd",
+        "identity",
+        "name",
+        "names",
+        "path_length",
+        "scan",
+        "status",
+        "unread",
+    )
 
     def __init__(self, name: bytes, fd: int, depth: int, path_length: int) -> None:
-        status = os.fstat(fd)
+        self.status = status = os.fstat(fd)
         self.name = name
         self.fd = fd
         self.depth = depth

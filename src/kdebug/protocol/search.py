@@ -26,7 +26,7 @@ MAX_TREE_PATH = 64 * 1024
 small enough for a page."""
 MAX_PATTERN = 1024
 MAX_NAMES = 16
-MAX_TOP = 1000
+MAX_TOP = 200
 
 
 @dataclass(frozen=True, eq=False, repr=False)
