@@ -22,6 +22,8 @@ from kdebug.target import Target
 
 READS_AHEAD = 3
 """Chunks asked for before the first has come: hides the round trip, holds at most 4 MiB."""
+ENDLESS_BYTES = 64 * 1024 * 1024
+"""Where a file that says no size (procfs) is left: some of them have no end."""
 _TYPE_BITS = {
     "file": stat_bits.S_IFREG,
     "dir": stat_bits.S_IFDIR,
@@ -188,6 +190,8 @@ async def cat(target: Target, path: str, common: Common) -> int:
             write_bytes(chunk.data)
             _write_zeros(chunk.hole_bytes)
             written += len(chunk.data) + chunk.hole_bytes
+            if chunk.size_bytes == 0 and written >= ENDLESS_BYTES and not chunk.eof:
+                raise Partial(f"{path} was left", why="it says no size and may have no end")
     except (ConnectionLost, Failed) as error:
         if written:
             note(f"only the first {written} bytes were written")

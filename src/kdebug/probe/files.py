@@ -20,6 +20,8 @@ from kdebug.protocol.requests import FollowFile, ReadFile
 
 MAX_OPEN_FILES = 16
 """Descriptors kept for readers that come back; the one unused for longest goes first."""
+REMEMBERED = 64
+"""Bytes before the place where a follower stands: a file that was emptied and filled again has others."""
 POLL_SECONDS = 0.1
 """inotify would need a watch on every directory on the way and misses network file systems."""
 
@@ -102,6 +104,20 @@ class OpenFile:
         self.handle = handle
         self.users = 0
         self.dropped = False
+        self.last = b""
+        self.last_end = -1
+        """The last bytes that were read, and where they end."""
+
+    def remember(self, chunk: FileChunk) -> FileChunk:
+        if chunk.data:
+            self.last, self.last_end = chunk.data[-REMEMBERED:], chunk.offset + len(chunk.data)
+        return chunk
+
+    def rewritten(self, offset: int) -> bool:
+        """Whether other bytes than those read stand before `offset` now."""
+        if offset != self.last_end:
+            return False
+        return os.pread(self.fd, len(self.last), offset - len(self.last)) != self.last
 
 
 class OpenFiles:
@@ -117,7 +133,7 @@ class OpenFiles:
         """At most `size` bytes from `offset`; holes are counted in `hole_bytes`, never read."""
         file = self._acquire(root, request.path, request.handle)
         try:
-            return read_chunk(file, request.path, request.offset, request.size)
+            return file.remember(read_chunk(file, request.path, request.offset, request.size))
         except OSError as error:
             raise _read_error(error, request.path) from error
         finally:
@@ -126,21 +142,25 @@ class OpenFiles:
     def follow(self, root: Root, request: FollowFile, cancelled: threading.Event) -> FileChunk:
         """Wait for bytes past `offset`, a shorter file, or another file under the name.
 
-        When the name leads elsewhere the old file is read to its end first; only then `rotated` is
-        said, so no line is lost. The new file is read by the next request without a handle, from 0.
+        When the name leads elsewhere, to a file that has something in it already, the old one is read to
+        its end first; only then `rotated` is said, with the handle of the new file, open by then: so no
+        line is lost, also of a writer that learns of the rotation late.
         """
         file = self._acquire(root, request.path, request.handle)
         deadline = time.monotonic() + request.wait_seconds
         try:
             while True:
                 # Looked at before reading: whatever the writer added before it renamed is then seen.
-                moved = bool(request.handle) and _leads_elsewhere(root, request.path, file.fd)
+                by_name = request.by_name and bool(request.handle)
+                moved = by_name and _leads_elsewhere(root, request.path, file.fd)
                 chunk = self._news(file, request, moved)
+                if chunk is not None and chunk.rotated:
+                    return self._next_file(root, request.path, chunk)
                 if chunk is not None:
-                    return chunk
+                    return file.remember(chunk)
                 left = deadline - time.monotonic()
                 if left <= 0 or cancelled.wait(min(POLL_SECONDS, left)):
-                    return read_chunk(file, request.path, request.offset, request.size)
+                    return file.remember(read_chunk(file, request.path, request.offset, request.size))
         except OSError as error:
             raise _read_error(error, request.path) from error
         finally:
@@ -149,7 +169,7 @@ class OpenFiles:
     @staticmethod
     def _news(file: OpenFile, request: FollowFile, moved: bool) -> Optional[FileChunk]:
         status = os.fstat(file.fd)
-        if status.st_size < request.offset:
+        if status.st_size < request.offset or file.rewritten(request.offset):
             return _chunk(file, status, request.path, 0, b"", eof=status.st_size == 0, shrunk=True)
         chunk = read_chunk(file, request.path, request.offset, request.size)
         if chunk.data or chunk.hole_bytes:
@@ -157,6 +177,15 @@ class OpenFiles:
         if moved:
             return _chunk(file, status, request.path, request.offset, b"", eof=True, rotated=True)
         return None
+
+    def _next_file(self, root: Root, path: str, last: FileChunk) -> FileChunk:
+        """Open what has the name now, before it can be rotated again."""
+        try:
+            file = self._open(root, path, "")
+        except KdebugError:
+            return FileChunk(**vars(last) | {"handle": ""})  # its reader is told at the next request
+        self._release(file)
+        return FileChunk(**vars(last) | {"handle": file.handle})
 
     def _acquire(self, root: Root, path: str, handle: str) -> OpenFile:
         with self._lock:
@@ -282,8 +311,8 @@ def _chunk(
 
 
 def _leads_elsewhere(root: Root, path: str, fd: int) -> bool:
-    """Whether the name now stands for another file. A name that is gone is not yet a rotation: the new
-    file may come at any moment, and the old one may still be written to."""
+    """Whether the name now stands for another file with something in it. A name that is gone, or stands for
+    an empty file, is not yet a rotation: the old one may still be written to."""
     try:
         now = root.stat(path)
     except (NotFound, Failed):
@@ -291,10 +320,14 @@ def _leads_elsewhere(root: Root, path: str, fd: int) -> bool:
     except KdebugError:
         return False
     then = os.fstat(fd)
-    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
+    return now.st_size > 0 and (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
 
 
 def _read_error(error: OSError, path: str) -> KdebugError:
     if error.errno == errno.EIO:
         return Failed(f"{path} cannot be read", why="Input/output error", errno=error.errno)
+    if error.errno == errno.EAGAIN:
+        return Failed(
+            f"{path} has nothing to read now", why="reading it would wait for an event", errno=error.errno
+        )
     return from_os_error(error, f"{path} cannot be read")

@@ -306,6 +306,8 @@ class FollowFile(PathRequest[FileChunk]):
     size: int = MAX_CHUNK
     handle: str = ""
     wait_seconds: float = 10.0
+    by_name: bool = True
+    """Go over to another file that gets the name (tail -F); else stay on the one that is open (tail -f)."""
 
     def validate(self) -> None:
         super().validate()
