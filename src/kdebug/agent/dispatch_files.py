@@ -108,6 +108,15 @@ def _grep(session: Session, request: grep.Grep, cancelled: threading.Event) -> g
     return page
 
 
+@_handles(search.ListDeleted)
+def _deleted(session: Session, request: search.ListDeleted, cancelled: threading.Event) -> search.HeldPage:
+    from kdebug.probe.held import HeldSearch
+
+    pid = session.require_target()
+    page: search.HeldPage = _answer(session, request, lambda: HeldSearch(session.proc, pid), cancelled)
+    return page
+
+
 @_handles(search.DiskUsage)
 def _usage(session: Session, request: search.DiskUsage, cancelled: threading.Event) -> search.UsagePage:
     from kdebug.probe.usage import UsageSearch

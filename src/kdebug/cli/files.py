@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import stat as stat_bits
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -70,15 +71,19 @@ HEADERS = ["MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME", ""]
 
 
 def file_callback(name: str, work: Callable[..., Awaitable[int]]) -> Callable[..., int]:
-    """Opens the target of `location` and hands `work` its path."""
+    """Opens the target of `location`, as the process of --pid sees it, and hands `work` its path."""
 
-    def callback(location: str, common: Common, **options: Any) -> int:
+    def callback(location: str, common: Common, root_pid: int, **options: Any) -> int:
         expression = parse_with_path(location, name)
-        return with_target(
-            expression, common, lambda target: work(target, expression.path, common, **options)
-        )
+        seen = dataclasses.replace(common, root_pid=root_pid)
+        return with_target(expression, seen, lambda target: work(target, expression.path, seen, **options))
 
-    return callback
+    option = click.option(
+        "--pid", "root_pid", type=click.IntRange(min=0), default=0, metavar="PID",
+        help="files as this process of the target sees them",
+    )  # fmt: skip
+    with_pid: Callable[..., int] = option(callback)
+    return with_pid
 
 
 def file_verb(

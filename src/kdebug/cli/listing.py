@@ -8,15 +8,18 @@ from typing import Any
 import click
 
 from kdebug.cli.console import Document, emit
-from kdebug.cli.files import HEADERS, entry_document, file_verb, long_row
+from kdebug.cli.files import HEADERS, entry_document, file_callback, file_verb, long_row
 from kdebug.cli.find import Answers, collect, found_document
 from kdebug.cli.table import exact, size, table
-from kdebug.cli.verb import Common
+from kdebug.cli.verb import Common, common_options, with_target
+from kdebug.errors import ProtocolViolation, UsageError
+from kdebug.expression import parse
 from kdebug.protocol.files import Entry
 from kdebug.protocol.requests import MAX_PAGE, ListDir
-from kdebug.protocol.search import MAX_DEPTH, Find, Found
+from kdebug.protocol.search import MAX_DEPTH, Find, Found, HeldFile, ListDeleted
 from kdebug.sanitise import one_line
 from kdebug.target import Target
+from kdebug.target.search import search_pages
 from kdebug.target.target import MAX_ROWS
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
@@ -52,16 +55,10 @@ LS_OPTIONS = (
     click.option("-h", "--human-readable", "human", is_flag=True, help="sizes as 1.5K, 23.4M"),
     click.option("-d", "--directory", "itself", is_flag=True, help="the directory itself"),
     click.option("--limit", type=click.IntRange(min=1), help="stop after this many entries"),
+    click.option("--deleted", is_flag=True, help="TARGET only: deleted files that are still open"),
 )
 
 
-@file_verb(
-    "ls",
-    "List a directory of the target; a file is listed as itself.",
-    *LS_OPTIONS,
-    formats=("table", "wide", "json", "yaml", "name"),
-    help_flags=("--help",),
-)
 async def ls(
     target: Target, path: str, common: Common, by_size: bool, by_time: bool, unsorted: bool, **given: Any
 ) -> int:
@@ -257,4 +254,64 @@ def _counts(folders: int, files: int, dirs_only: bool) -> str:
     return text if dirs_only else f"{text}, {files} file{'' if files == 1 else 's'}"
 
 
-COMMANDS: dict[str, click.Command] = {"ls": ls, "tree": tree}
+async def ls_deleted(target: Target, common: Common, human: bool) -> int:
+    """Every deleted file that a process of the target still holds open, largest first."""
+    rows: list[HeldFile] = []
+    async for page in search_pages(target, ListDeleted(limit=MAX_PAGE)):
+        rows += page.items
+        if len(rows) > MAX_ROWS:
+            raise ProtocolViolation("the agent's list of deleted files does not end")
+    failed = [row for row in rows if row.error]
+    held = sorted((row for row in rows if not row.error), key=lambda row: -(row.allocated_bytes or 0))
+    notes = [
+        f"the descriptors of process {row.pid} ({row.process}) are not known: {row.error}" for row in failed
+    ]
+    lines = lambda wide: table(HELD_HEADERS, [_held_row(row, human) for row in held], right="PID FD SIZE")  # noqa: E731
+    names = lambda: (f"deleted:{row.pid}/{row.fd}" for row in held)  # noqa: E731
+    data = {"deleted": [_held_document(row) for row in rows]}
+    return emit(Document(data, lines, names=names, notes=notes, partial=bool(failed)), common.output)
+
+
+HELD_HEADERS = ["PID", "FD", "SIZE", "ACCESS", "PROCESS", "READ IT AS", "PATH"]
+
+
+def _held_row(row: HeldFile, human: bool) -> list[object]:
+    length = size(row.size_bytes) if human else row.size_bytes
+    return [row.pid, row.fd, length, row.access, row.process, f"deleted:{row.pid}/{row.fd}", row.path]
+
+
+def _held_document(row: HeldFile) -> dict[str, Any]:
+    document: dict[str, Any] = {"pid": row.pid, "fd": None if row.error else row.fd}
+    exact(document, "path", None if row.error else row.path)
+    document |= {"size_bytes": row.size_bytes, "allocated_bytes": row.allocated_bytes}
+    document |= {"inode": row.inode, "device": row.device, "access": row.access}
+    exact(document, "process", row.process)
+    if row.error:
+        document["error"] = row.error
+    return document
+
+
+def _ls_command() -> click.Command:
+    listing = file_callback("ls", ls)
+
+    def callback(location: str, common: Common, deleted: bool, **options: Any) -> int:
+        if not deleted:
+            return listing(location=location, common=common, **options)
+        expression = parse(location)
+        if expression.path:
+            raise UsageError("--deleted takes no path", next_step="it lists what all processes hold")
+        return with_target(expression, common, lambda target: ls_deleted(target, common, options["human"]))
+
+    formats = ("table", "wide", "json", "yaml", "name")
+    decorated: Any = common_options(formats, short_selector=False)(callback)
+    for option in reversed(LS_OPTIONS):
+        decorated = option(decorated)
+    decorated.__click_params__ += listing.__click_params__  # type: ignore[attr-defined]
+    decorated = click.argument("location", metavar="TARGET:/PATH")(decorated)
+    help_text = "List a directory of the target; a file is listed as itself."
+    return click.command("ls", help=help_text, context_settings={"help_option_names": ["--help"]})(
+        decorated
+    )
+
+
+COMMANDS: dict[str, click.Command] = {"ls": _ls_command(), "tree": tree}

@@ -33,10 +33,14 @@ class Common:
     pod: PodOptions = field(default_factory=PodOptions)
     patience: float = 0.0
     """The timeout, where the user gave one; else 0."""
+    root_pid: int = 0
+    """--pid of the verbs on files."""
 
     def open_options(self) -> OpenOptions:
         step = console.note if self.verbose else lambda line: None
-        return OpenOptions(self.read_only, self.timeout, self.patience, console.note, step, self.pod)
+        return OpenOptions(
+            self.read_only, self.timeout, self.patience, console.note, step, self.pod, self.root_pid
+        )
 
 
 Verb = Callable[..., Coroutine[Any, Any, int]]

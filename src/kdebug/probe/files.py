@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Optional
+from typing import Optional, Protocol
 
 from kdebug.errors import Failed, KdebugError, NotFound, from_os_error
 from kdebug.probe.rooted import Root, kind_of
@@ -24,6 +24,18 @@ REMEMBERED = 64
 """Bytes before the place where a follower stands: a file that was emptied and filled again has others."""
 POLL_SECONDS = 0.1
 """inotify would need a watch on every directory on the way and misses network file systems."""
+
+
+class Place(Protocol):
+    """Where paths are looked up: a `Root`, or the files that processes hold (held.py)."""
+
+    def open(self, path: str, flags: int, *, follow: bool = True) -> int: ...
+
+    def stat(self, path: str, follow: bool = True) -> os.stat_result: ...
+
+    def readlink(self, path: str) -> str: ...
+
+    def resolved(self, path: str) -> Optional[str]: ...
 
 
 def iter_dir(root: Root, path: str) -> Iterator[Entry]:
@@ -88,7 +100,7 @@ def entry_from(
     )
 
 
-def stat_path(root: Root, path: str, follow: bool) -> FileStat:
+def stat_path(root: Place, path: str, follow: bool) -> FileStat:
     """What stat(2), or lstat(2) without `follow`, says inside the root."""
     status = root.stat(path, follow)
     link = root.readlink(path) if stat.S_ISLNK(status.st_mode) else None
@@ -129,7 +141,7 @@ class OpenFiles:
         self._files: OrderedDict[str, OpenFile] = OrderedDict()
         self._closed = False
 
-    def read(self, root: Root, request: ReadFile) -> FileChunk:
+    def read(self, root: Place, request: ReadFile) -> FileChunk:
         """At most `size` bytes from `offset`; holes are counted in `hole_bytes`, never read."""
         file = self._acquire(root, request.path, request.handle)
         try:
@@ -139,7 +151,7 @@ class OpenFiles:
         finally:
             self._release(file)
 
-    def follow(self, root: Root, request: FollowFile, cancelled: threading.Event) -> FileChunk:
+    def follow(self, root: Place, request: FollowFile, cancelled: threading.Event) -> FileChunk:
         """Wait for bytes past `offset`, a shorter file, or another file under the name.
 
         When the name leads elsewhere, to a file that has something in it already, the old one is read to
@@ -178,7 +190,7 @@ class OpenFiles:
             return _chunk(file, status, request.path, request.offset, b"", eof=True, rotated=True)
         return None
 
-    def _next_file(self, root: Root, path: str, last: FileChunk) -> FileChunk:
+    def _next_file(self, root: Place, path: str, last: FileChunk) -> FileChunk:
         """Open what has the name now, before it can be rotated again."""
         try:
             file = self._open(root, path, "")
@@ -187,7 +199,7 @@ class OpenFiles:
         self._release(file)
         return FileChunk(**vars(last) | {"handle": file.handle})
 
-    def _acquire(self, root: Root, path: str, handle: str) -> OpenFile:
+    def _acquire(self, root: Place, path: str, handle: str) -> OpenFile:
         with self._lock:
             file = self._files.get(handle)
             if file is not None:
@@ -196,7 +208,7 @@ class OpenFiles:
                 return file
         return self._open(root, path, handle)
 
-    def _open(self, root: Root, path: str, handle: str) -> OpenFile:
+    def _open(self, root: Place, path: str, handle: str) -> OpenFile:
         fd = root.open(path, os.O_RDONLY)
         status = os.fstat(fd)
         identity = f"{status.st_dev:x}:{status.st_ino:x}"
@@ -310,7 +322,7 @@ def _chunk(
     )
 
 
-def _leads_elsewhere(root: Root, path: str, fd: int) -> bool:
+def _leads_elsewhere(root: Place, path: str, fd: int) -> bool:
     """Whether the name now stands for another file with something in it. A name that is gone, or stands for
     an empty file, is not yet a rotation: the old one may still be written to."""
     try:

@@ -279,7 +279,7 @@ class Root:
         return AccessDenied(
             f"{path} may not be opened",
             why=f"Permission denied at {place}{owner_text(stopped)}",
-            next_step="it takes that owner's uid or gid, or the capability DAC_READ_SEARCH",
+            next_step=who_may(stopped),
             errno=error.errno,
         )
 
@@ -313,6 +313,18 @@ def owner_text(status: Optional[os.stat_result]) -> str:
     if status is None:
         return ""
     return f" (owner uid {status.st_uid}, gid {status.st_gid}, mode {stat.S_IMODE(status.st_mode):04o})"
+
+
+def who_may(status: Optional[os.stat_result]) -> str:
+    """Who could read a file or search a directory, by its mode, and the rung that always can."""
+    always = "DAC_READ_SEARCH, which the rung ptrace has (--profile ptrace; for local: root)"
+    if status is None:
+        return f"it takes the owner's uid or gid, or {always}"
+    bits = 5 if stat.S_ISDIR(status.st_mode) else 4
+    owner = f"uid {status.st_uid}" if status.st_mode >> 6 & bits == bits else ""
+    group = f"gid {status.st_gid}" if status.st_mode >> 3 & bits == bits else ""
+    named = " or ".join(part for part in (owner, group) if part)
+    return f"it takes {named}, or {always}" if named else f"it takes {always}"
 
 
 def _magic_advice(target: str) -> str:

@@ -7,6 +7,7 @@ it; `check` lets the client refuse an answer that holds more than was asked for.
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Generic, TypeVar
 
@@ -119,6 +120,22 @@ def check_path(path: str) -> None:
         raise UsageError(f"the path is {length} bytes long; Linux takes at most {MAX_PATH_BYTES - 1}")
 
 
+_HELD = re.compile(r"deleted:([1-9][0-9]{0,9})/([0-9]{1,9})")
+
+
+def is_held(path: str) -> bool:
+    """Whether it names a deleted file that a process still holds: `deleted:PID/FD`."""
+    return _HELD.fullmatch(path) is not None
+
+
+def parse_held(path: str) -> tuple[int, int]:
+    """(pid, descriptor) of `deleted:PID/FD`."""
+    match = _HELD.fullmatch(path)
+    if match is None:
+        raise UsageError(f"{path!r} is not of the form deleted:PID/FD")
+    return int(match[1]), int(match[2])
+
+
 def _at_most(what: str, count: int, limit: int) -> None:
     if count > limit:
         raise ProtocolViolation(f"the agent answered {count} {what} where at most {limit} were asked for")
@@ -149,8 +166,11 @@ class OpenTarget(Request[TargetInfo]):
     container: str = ""
     """Container id (64 hex digits); its first process becomes the target."""
     read_only: bool = False
+    root_pid: int = 0
+    """Show files as this process of the target sees them, which may have its own mounts; 0: the target."""
 
     def validate(self) -> None:
+        _in_range("the pid of the root", self.root_pid, 0, 2**31)
         if bool(self.pid) == bool(self.container):
             raise UsageError("a target is named either by pid or by container id")
         _in_range("pid", self.pid, 0, 2**31)
@@ -253,8 +273,12 @@ class GetCgroup(Request[CgroupInfo]):
 class PathRequest(Request[R]):
     path: str
 
+    held: ClassVar[bool] = False
+    """Takes `deleted:PID/FD`, too."""
+
     def validate(self) -> None:
-        check_path(self.path)
+        if not (self.held and is_held(self.path)):
+            check_path(self.path)
 
 
 @register("list-dir", Listing, lane=HEAVY)
@@ -270,6 +294,7 @@ class ListDir(Paged[Listing]):
 @register("stat", FileStat)
 @dataclass(frozen=True, eq=False, repr=False)
 class StatPath(PathRequest[FileStat]):
+    held: ClassVar[bool] = True
     follow: bool = False
 
 
@@ -278,6 +303,7 @@ class StatPath(PathRequest[FileStat]):
 class ReadFile(PathRequest[FileChunk]):
     """A piece of a file: at most `size` bytes from `offset`."""
 
+    held: ClassVar[bool] = True
     offset: int = 0
     size: int = MAX_CHUNK
     handle: str = ""
@@ -302,6 +328,7 @@ class ReadFile(PathRequest[FileChunk]):
 class FollowFile(PathRequest[FileChunk]):
     """Wait until there is something past `offset`, or the name leads elsewhere, or `wait` passes."""
 
+    held: ClassVar[bool] = True
     offset: int = 0
     size: int = MAX_CHUNK
     handle: str = ""
