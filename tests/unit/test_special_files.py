@@ -1,4 +1,4 @@
-"""Deleted files that are still open, files as another process sees them, and pseudo-files without an end."""
+"""Deleted files that are still open, files as another process sees them, pseudo-files without an end."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def test_processes_outside_of_the_scope_are_refused() -> None:
 @pytest.mark.parametrize("agent", ["thread", "process"])
 def test_files_as_another_process_sees_them(tmp_path: Path, agent: str) -> None:
     (tmp_path / "place").mkdir()
-    script = f"mount -t tmpfs none {tmp_path}/place && echo inside > {tmp_path}/place/f && echo ready && exec cat"
+    place = tmp_path / "place"
+    script = f"mount -t tmpfs none {place} && echo inside > {place}/f && echo ready && exec cat"
     inside = subprocess.Popen(
         ["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -86,6 +87,21 @@ def _handles(request: type) -> Callable[[Any], Any]:
         return handler
 
     return add
+
+
+@_handles(search.ListTable)
+def _list_table(
+    session: Session, request: search.ListTable, cancelled: threading.Event
+) -> search.EntryTable:
+    from kdebug.probe import table
+
+    if request.cursor:
+        cursor = session.cursors.take(request.cursor, request.name)
+    else:
+        cursor = Cursor(request.name, table.pages(session.root(), request.path, request.limit))
+    row, more = cursor.next_row()
+    page: search.EntryTable = row
+    return dataclasses.replace(page, cursor=session.cursors.put(cursor)) if more else page
 
 
 @_handles(search.Find)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from kdebug.cli.console import Document, emit
-from kdebug.cli.files import HEADERS, entry_document, file_callback, file_verb, long_row
+from kdebug.cli.console import Document, emit, terminal_width
+from kdebug.cli.files import HEADERS, entry_document, file_callback, file_verb, long_row, mode_text
 from kdebug.cli.find import Answers, collect, found_document
-from kdebug.cli.table import exact, size, table
+from kdebug.cli.table import UNKNOWN, exact, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, with_target
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.expression import parse
 from kdebug.protocol.files import Entry
-from kdebug.protocol.requests import MAX_PAGE, ListDir
+from kdebug.protocol.requests import MAX_PAGE
 from kdebug.protocol.search import MAX_DEPTH, Find, Found, HeldFile, ListDeleted
 from kdebug.sanitise import one_line
 from kdebug.target import Target
-from kdebug.target.search import search_pages
+from kdebug.target.search import directory, search_pages
 from kdebug.target.target import MAX_ROWS
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
@@ -70,7 +72,7 @@ async def ls(
     if (given["recursive"] or given["depth"]) and found.entry.kind == "dir":
         return await _ls_recursive(target, path, common, given)
     if found.entry.kind == "dir" and not given["itself"]:
-        entries, truncated = await _entries(target, path, given["limit"], given["hidden"])
+        entries, truncated = await fetch_entries(target, path, given["limit"], given["hidden"])
     else:
         entries, truncated = [found.entry], False
     entries = ordered(entries, given["sort"], given["reverse"])
@@ -91,8 +93,47 @@ async def ls(
 def listing_lines(entries: list[Entry], long: bool, human: bool) -> list[str]:
     if not long:
         return [one_line(entry.name) for entry in entries]
-    rows = (long_row(entry, human) for entry in entries)
-    return table(HEADERS, rows, right="LINKS UID GID SIZE")
+    if len(entries) < MANY or terminal_width():
+        return table(HEADERS, (long_row(entry, human) for entry in entries), right="LINKS UID GID SIZE")
+    return _many_lines(entries, human)
+
+
+MANY = 5000
+"""Entries from which on a table is made column by column."""
+
+
+def _many_lines(entries: list[Entry], human: bool) -> list[str]:
+    """What `table` gives, in a fifth of the time."""
+    modes = functools.cache(lambda kind, mode: mode_text(Entry("", kind, mode=mode)))
+    times = functools.cache(lambda second: (rfc3339(second) or "-")[:19])
+    shown_size = size if human else str
+    columns = [
+        [modes(entry.kind, entry.mode) for entry in entries],
+        [UNKNOWN if entry.links is None else str(entry.links) for entry in entries],
+        [UNKNOWN if entry.uid is None else str(entry.uid) for entry in entries],
+        [UNKNOWN if entry.gid is None else str(entry.gid) for entry in entries],
+        [
+            entry.device_number or (UNKNOWN if entry.size_bytes is None else shown_size(entry.size_bytes))
+            for entry in entries
+        ],
+        [UNKNOWN if entry.mtime_ns is None else times(entry.mtime_ns // 10**9) for entry in entries],
+        [
+            one_line(entry.name if entry.link_target is None else f"{entry.name} -> {entry.link_target}")
+            for entry in entries
+        ],
+    ]
+    widths = [max(len(header), *map(len, column)) for header, column in zip(HEADERS, columns, strict=False)]
+    aligned = "  ".join(
+        f"%{'' if header in ('LINKS', 'UID', 'GID', 'SIZE') else '-'}{width}s"
+        for header, width in zip(HEADERS, widths, strict=False)
+    )
+    lines = [(aligned % row).rstrip() for row in zip(*columns, strict=True)]
+    for place, entry in enumerate(entries):
+        if entry.error:
+            lines[place] = (
+                f"{(aligned % tuple(column[place] for column in columns))}  {one_line(entry.error)}"
+            )
+    return [(aligned % tuple(HEADERS[:-1])).rstrip(), *lines]
 
 
 async def _dots(target: Target, path: str) -> list[Entry]:
@@ -104,14 +145,15 @@ def _renamed(entry: Entry, name: str) -> Entry:
     return Entry(**vars(entry) | {"name": name})
 
 
-async def _entries(target: Target, path: str, limit: int | None, hidden: str) -> tuple[list[Entry], bool]:
+async def fetch_entries(
+    target: Target, path: str, limit: int | None, hidden: str
+) -> tuple[list[Entry], bool]:
     entries: list[Entry] = []
-    async for page in target.pages(ListDir(path=path, limit=MAX_PAGE)):
-        entries += [entry for entry in page.entries if shown(entry.name, hidden)]
-        if limit is not None and len(entries) >= limit:
-            return entries[:limit], bool(page.cursor) or len(entries) > limit
-        if page.truncated:
-            return entries, True
+    async with contextlib.aclosing(directory(target, path)) as pages:
+        async for page in pages:
+            entries += [entry for entry in page if shown(entry.name, hidden)]
+            if limit is not None and len(entries) > limit:
+                return entries[:limit], True
     return entries, False
 
 
