@@ -108,7 +108,7 @@ def test_letters_that_kubectl_has_too(victim: subprocess.Popen[bytes], tmp_path:
     (tmp_path / "f").write_bytes(b"1\n2\n3\n")
     assert ours(victim, "head", tmp_path / "f", "-n", "1") == b"1\n"
     # Not numbers: a namespace and a container, which local: has no use for.
-    assert ours(victim, "head", tmp_path / "f", "-n", "prod", "-c", "app", "-n", "2") == b"1\n2\n"
+    assert ours(victim, "head", tmp_path / "f", "-n", "2", "-n", "prod", "-c", "app") == b"1\n2\n"
     assert ours(victim, "head", tmp_path / "f", "-n", "prod", "-c", "2") == b"1\n"
 
 

@@ -39,6 +39,13 @@ def is_count(text: str) -> bool:
     return _COUNT.fullmatch(text) is not None
 
 
+def told_apart(values: tuple[str, ...], counts: bool) -> tuple[str, str]:
+    """The last number and the last name that one letter was given, "" for none."""
+    numbers = [value for value in values if counts and is_count(value)]
+    names = [value for value in values if value not in numbers]
+    return numbers[-1] if numbers else "", names[-1] if names else ""
+
+
 def shared_letters(has_bytes: bool) -> Callable[[Any], Any]:
     """-n and -c of coreutils beside kubectl's: what is a number counts, everything else is a name.
 
@@ -47,22 +54,24 @@ def shared_letters(has_bytes: bool) -> Callable[[Any], Any]:
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(function)
-        def wrapper(common: Common, n: str, c: str, **arguments: Any) -> int:
+        def wrapper(common: Common, n: tuple[str, ...], c: tuple[str, ...], **arguments: Any) -> int:
+            lines, namespace = told_apart(n, True)
+            size, container = told_apart(c, has_bytes)
             pod = common.pod
-            if n and not is_count(n):
-                pod, n = dataclasses.replace(pod, namespace=n), ""
-            if c and not (has_bytes and is_count(c)):
-                pod, c = dataclasses.replace(pod, container=c), ""
-            return function(common=dataclasses.replace(common, pod=pod), n=n, c=c, **arguments)
+            if namespace:
+                pod = dataclasses.replace(pod, namespace=namespace)
+            if container:
+                pod = dataclasses.replace(pod, container=container)
+            return function(common=dataclasses.replace(common, pod=pod), n=lines, c=size, **arguments)
 
         decorated: Any = common_options(
             ("table", "json", "yaml"), short_selector=False, short_cluster=False
         )(wrapper)
         bytes_help = "so many bytes; or a container" if has_bytes else "a container"
-        decorated = click.option("-c", "c", default="", metavar="N|NAME", help=bytes_help)(decorated)
-        decorated = click.option("-n", "n", default="", metavar="N|NAME", help="so many; or a namespace")(
-            decorated
-        )
+        decorated = click.option("-c", "c", multiple=True, metavar="N|NAME", help=bytes_help)(decorated)
+        decorated = click.option(
+            "-n", "n", multiple=True, metavar="N|NAME", help="so many; or a namespace"
+        )(decorated)
         with_letters: Callable[..., int] = decorated
         return with_letters
 
