@@ -17,6 +17,7 @@ from kdebug.expression import TargetExpression
 from kdebug.open import open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
+from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
@@ -24,6 +25,7 @@ from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import Opener, Session
 from kdebug.tui.theme import DARK, LIGHT, THEMES
+from kdebug.tui.work import start
 
 
 class Actions(Provider):
@@ -93,11 +95,11 @@ class KdebugApp(App[None]):
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        return [OverviewPane(session), ProcessesPane(session)]
+        return [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
-        self.run_worker(self._leave(screen), group="leave", exclusive=True)
+        start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
         self.account += account(screen.session)

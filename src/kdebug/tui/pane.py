@@ -17,6 +17,7 @@ from textual.widgets import Static
 from kdebug.errors import KdebugError
 from kdebug.tui.session import Session, State
 from kdebug.tui.text import plain
+from kdebug.tui.work import start
 
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
@@ -88,7 +89,7 @@ class Pane(Widget):
         """It is seen now."""
         if not self.seen:
             self.seen = True
-            self.run_worker(self._loop(), group="refresh", exclusive=True, exit_on_error=True)
+            start(self, "refresh", self._loop)
 
     def stop(self) -> None:
         self.seen = False

@@ -16,6 +16,7 @@ from kdebug.tui.header import Banner, SessionHeader, TabBar
 from kdebug.tui.pane import Pane
 from kdebug.tui.session import Session, State
 from kdebug.tui.status import StatusLine
+from kdebug.tui.work import start
 
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
@@ -86,7 +87,7 @@ class SessionScreen(Screen[None]):
 
     def attach(self) -> None:
         """Open the target in the background; the first tab shows how far it is."""
-        self.run_worker(self._open_target(), group="attach", exclusive=True, exit_on_error=True)
+        start(self, "attach", self._open_target)
 
     async def _open_target(self) -> None:
         try:

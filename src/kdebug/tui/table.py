@@ -76,10 +76,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         Binding("end,G", "edge(1)", "Last", show=False),
         Binding("enter", "choose", "Open", show=False),
         Binding("space", "mark", "Mark", show=False),
-        Binding("less_than_sign,comma", "sort_next(-1)", "Sort by the column to the left", show=False),
-        Binding(
-            "greater_than_sign,full_stop", "sort_next(1)", "Sort by the column to the right", show=False
-        ),
+        Binding("less_than_sign", "sort_next(-1)", "Sort by the column to the left", show=False),
+        Binding("greater_than_sign", "sort_next(1)", "Sort by the column to the right", show=False),
         Binding("I", "sort_reverse", "Reverse the order", show=False),
     ]
 

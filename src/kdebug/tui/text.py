@@ -29,6 +29,12 @@ def fit(text: str, width: int, right: bool = False) -> str:
     return padding + safe if right else safe + padding
 
 
+def safe_line(line: bytes) -> str:
+    """One line of a file: tabs as blanks up to the next eighth column, everything else sanitised."""
+    text = line.decode("utf-8", "surrogateescape")
+    return one_line(text.expandtabs(8) if "\t" in text else text)
+
+
 def plain(text: str, style: str = "") -> Text:
     """One line of remote text for a widget; never markup."""
     return Text(one_line(text[:MAX_SHOWN]), style=style, no_wrap=True, end="")
