@@ -159,9 +159,9 @@ def test_restarts_are_those_of_the_containers_once_the_init_containers_are_done(
     found = read(done)
     assert (found.restarts, found.last_restart_at) == (3, "2026-01-02T00:00:00Z")
     app = found.containers[0]
-    assert (
-        app.last_reason == "OOMKilled"
-        and app.last_end == "exit code 137 (OOMKilled) at 2026-01-02T00:00:00Z"
+    assert app.last_reason == "OOMKilled" and (app.last_end, app.last_end_at) == (
+        "exit code 137 (OOMKilled)",
+        "2026-01-02T00:00:00Z",
     )
 
 

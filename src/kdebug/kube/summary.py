@@ -214,13 +214,9 @@ def _container(container: Object, status: Object, kind: str) -> ContainerSummary
         restarts=number(status.get("restartCount")),
         since=text(now.get("startedAt")) if state == "running" else text(now.get("finishedAt")),
         last_reason=text(last.get("reason")),
-        last_end=ended_text({**_said(last), **_plain_end(last)}) if last else "",
+        last_end=ended_text({**_said(last), "exitCode": number(last.get("exitCode"))}) if last else "",
         last_end_at=text(last.get("finishedAt")),
     )
-
-
-def _plain_end(ended: Object) -> Object:
-    return {"exitCode": number(ended.get("exitCode")), "finishedAt": text(ended.get("finishedAt"))}
 
 
 def _conditions(status: Object) -> list[tuple[str, str]]:

@@ -154,7 +154,7 @@ class ContainerSummary(Record):
     last_reason: str
     """Why the instance before this one ended: OOMKilled, Error, ...; "" where there was none."""
     last_end: str
-    """The same in words, with exit code and time."""
+    """The same in words, with its exit code."""
     last_end_at: str
 
 

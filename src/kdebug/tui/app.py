@@ -14,13 +14,14 @@ from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from kdebug.expression import TargetExpression
-from kdebug.open import open_target
+from kdebug.open import open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
+from kdebug.tui.picker import ClusterOpener, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import Opener, Session
@@ -69,12 +70,17 @@ class KdebugApp(App[None]):
     ]
 
     def __init__(
-        self, expression: Optional[TargetExpression], options: OpenOptions, opener: Opener
+        self,
+        expression: Optional[TargetExpression],
+        options: OpenOptions,
+        opener: Opener,
+        clusters: ClusterOpener = open_cluster,
     ) -> None:
         super().__init__()
         self.expression = expression
         self.options = options
         self.opener = opener
+        self.clusters = clusters
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -86,6 +92,8 @@ class KdebugApp(App[None]):
     def on_mount(self) -> None:
         if self.expression is not None:
             self.open_session(self.expression, self.options)
+        else:
+            self.push_screen(PickerScreen(self.options, self.clusters))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
         session = Session(expression, options, self.opener)
@@ -102,6 +110,7 @@ class KdebugApp(App[None]):
         start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
+        await screen.cancel_attach()
         self.account += account(screen.session)
         await screen.session.close()
         if len(self.screen_stack) > 2:
@@ -112,6 +121,7 @@ class KdebugApp(App[None]):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, SessionScreen):
+                await screen.cancel_attach()
                 self.account += account(screen.session)
                 with contextlib.suppress(Exception):
                     await screen.session.close()
@@ -142,7 +152,7 @@ class KdebugApp(App[None]):
     def tell(self, message: str) -> None:
         """A passing line at the bottom of whatever screen is there."""
         screen = self.screen
-        if isinstance(screen, SessionScreen):
+        if isinstance(screen, (SessionScreen, PickerScreen)):
             screen.tell(message)
         else:
             self.notify(one_line(message), markup=False)
@@ -156,7 +166,8 @@ class KdebugApp(App[None]):
 def account(session: Session) -> list[str]:
     """The note at leaving: what was attached, what was done, what remains."""
     target = session.target
-    lines = list(target.account) if target is not None else []
+    # Without a target, what was tried may have left something behind: the notes say so.
+    lines = list(target.account) if target is not None else list(session.notes)
     return lines + [f"Done in the target: {action}." for action in session.actions]
 
 

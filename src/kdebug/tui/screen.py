@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
 
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
+from textual.worker import WorkerError
 
 from kdebug.errors import KdebugError
 from kdebug.tui.header import Banner, SessionHeader, TabBar
@@ -97,6 +99,14 @@ class SessionScreen(Screen[None]):
         for line in self.session.notes:
             self.tell(line)
 
+    async def cancel_attach(self) -> None:
+        """End an attach under way, and wait until it is accounted for."""
+        for worker in self.workers:
+            if worker.group == "attach" and worker.node is self and not worker.is_finished:
+                worker.cancel()
+                with contextlib.suppress(WorkerError):
+                    await worker.wait()
+
     def action_attach_again(self) -> None:
         if self.session.state in (State.LIVE, State.OPENING):
             self.tell(f"{self.session.state.value} already")
@@ -171,7 +181,9 @@ class SessionScreen(Screen[None]):
         self.pane.focus_first()
 
     def action_back(self) -> None:
-        if self.has_class("filtering"):
+        if self.session.state is State.OPENING and not self.has_class("filtering"):
+            start(self, "cancel", self.cancel_attach)
+        elif self.has_class("filtering"):
             self.remove_class("filtering")
             self.pane.filter("")
         self.pane.focus_first()

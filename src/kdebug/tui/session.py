@@ -95,7 +95,8 @@ class Session:
             self._become(State.CLOSED, error)
             raise
         except BaseException:
-            self._become(State.CLOSED)
+            # Cancelled. What was added until then remains, and the notes say so.
+            self._become(State.CLOSED, Failed("the attach was cancelled"))
             raise
         self.target = target
         self.generation += 1
