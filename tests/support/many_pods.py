@@ -128,6 +128,11 @@ class Server:
             await asyncio.sleep(1 / self.changes if self.changes else 3600)
             self.version += 1
             item = self.draw.choice(self.pods)
+            if (
+                request.match_info.get("namespace", item["metadata"]["namespace"])
+                != item["metadata"]["namespace"]
+            ):
+                continue
             names = [one["name"] for one in item["spec"]["containers"]]
             images = [one["image"] for one in item["spec"]["containers"]]
             item["status"] = status(self.draw, names, images)

@@ -30,6 +30,8 @@ class Item:
     title: str
     detail: str = ""
     current: bool = False
+    typed: bool = False
+    """Not listed, but what was typed: after all others."""
 
 
 COLUMNS: list[Column[Item]] = [
@@ -48,7 +50,7 @@ class _Items(LineTable[Item]):
         fuzzy = Fuzzy(self._needle)
         ranked = [(fuzzy.rank(Haystack.of(item.title, (item.detail,))), item) for item in self._all]
         found = [(rank, item) for rank, item in ranked if rank is not None]
-        return [item for _, item in sorted(found, key=lambda pair: pair[0])]
+        return [item for _, item in sorted(found, key=lambda pair: (pair[1].typed, pair[0]))]
 
     def filter(self, needle: str) -> None:
         self._touched = False
@@ -62,7 +64,7 @@ class Chooser(ModalScreen[Optional[str]]):
         BOX.format(name="Chooser")
         + """
     Chooser > Vertical { width: 90; }
-    Chooser Input { height: 1; border: none; padding: 0 1; background: $panel; }
+    Chooser Input, Chooser Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
     Chooser .note { color: $warning; height: auto; }
     """
     )
@@ -98,21 +100,20 @@ class Chooser(ModalScreen[Optional[str]]):
 
     def on_mount(self) -> None:
         self.table.show(self._items)
-        current = next((item.value for item in self._items if item.current), None)
-        if current is not None:
-            self.table.select(current)
         self.query_one(Input).focus()
+        self.call_after_refresh(self._to_current)
+
+    def _to_current(self) -> None:
+        current = next((item.value for item in self._items if item.current), None)
+        if current is not None and not self.table.needle:
+            self.table.select(current)
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         typed = event.value.strip()
         known = any(item.value == typed for item in self._items)
-        other = (
-            [Item(typed, typed, f"use the {self._other} {typed}")]
-            if self._other and typed and not known
-            else []
-        )
-        self.table.show([*self._items, *other])
+        other = [Item(typed, typed, f"use the {self._other} {typed}", typed=True)]
+        self.table.show([*self._items, *(other if self._other and typed and not known else [])])
         self.table.filter(event.value)
 
     @on(Input.Submitted)

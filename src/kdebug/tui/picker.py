@@ -382,6 +382,7 @@ class PickerScreen(Screen[None]):
             self.tell(str(error))
             return
         current = self.feed.cluster.context if self.feed.cluster is not None else self._in_context
+        current = current or next((context.name for context in found if context.current), "")
         items = [
             Item(
                 context.name,
