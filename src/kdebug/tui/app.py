@@ -14,14 +14,14 @@ from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from kdebug.expression import TargetExpression
-from kdebug.open import open_cluster, open_target
+from kdebug.open import contexts, open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
-from kdebug.tui.picker import ClusterOpener, PickerScreen
+from kdebug.tui.picker import ClusterOpener, ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import Opener, Session
@@ -81,6 +81,7 @@ class KdebugApp(App[None]):
         self.options = options
         self.opener = opener
         self.clusters = clusters
+        self.contexts: ContextReader = contexts
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -93,7 +94,7 @@ class KdebugApp(App[None]):
         if self.expression is not None:
             self.open_session(self.expression, self.options)
         else:
-            self.push_screen(PickerScreen(self.options, self.clusters))
+            self.push_screen(PickerScreen(self.options, self.clusters, self.contexts))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
         session = Session(expression, options, self.opener)

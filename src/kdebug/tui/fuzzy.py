@@ -25,7 +25,7 @@ class Haystack:
     loose: str
     """The name and what else letters may be scattered in, a line each."""
     strict: str
-    """Fields that only whole words are looked for in (images, nodes), a line each."""
+    """Fields in which only whole words are looked for (states, images, nodes), a line each."""
 
     @classmethod
     def of(cls, name: str, loose: tuple[str, ...] = (), strict: tuple[str, ...] = ()) -> Haystack:

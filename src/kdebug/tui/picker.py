@@ -162,7 +162,8 @@ class PickerScreen(Screen[None]):
 
     @on(events.ScreenResume)
     def _resumed(self) -> None:
-        if not self._following:
+        # A chooser that is left for a session resumes this screen as well, for an instant.
+        if not self._following and self.app.screen is self:
             self._follow(self.feed)
 
     # What is shown

@@ -36,8 +36,8 @@ class PodRow:
         containers = pod.containers
         self.haystack = Haystack.of(
             pod.name,
-            (f"{pod.namespace}/{pod.name}", " ".join(c.name for c in containers), pod.status, pod.owner),
-            (pod.node, " ".join(c.image for c in containers)),
+            (f"{pod.namespace}/{pod.name}", " ".join(c.name for c in containers)),
+            (pod.status, pod.owner, pod.node, " ".join(c.image for c in containers)),
         )
         self.restarted_at = unix_time(pod.last_restart_at)
         self.oom = any(OOM in (container.reason, container.last_reason) for container in containers)
