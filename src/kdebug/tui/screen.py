@@ -32,7 +32,6 @@ class SessionScreen(Screen[None]):
     SessionScreen #tabs { height: 1fr; }
     SessionScreen #filter { height: 1; border: none; padding: 0 1; display: none;
         background: $panel; }
-    SessionScreen.filtering #filter { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -41,7 +40,9 @@ class SessionScreen(Screen[None]):
         ),
         Binding("tab", "next_tab(1)", "Next tab", show=False),
         Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
-        Binding("slash", "filter", "Filter"),
+        # With priority it is done before the next key is looked at: what is typed or pasted right behind
+        # the slash belongs to the filter and is no command.
+        Binding("slash", "filter", "Filter", priority=True),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
         Binding("q", "leave", "Leave"),
         Binding("escape", "back", "Back", show=False),
@@ -164,28 +165,34 @@ class SessionScreen(Screen[None]):
 
     # Filter
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
+        """A slash typed into a field is a slash."""
+        return not (action == "filter" and isinstance(self.focused, Input))
+
     def action_filter(self) -> None:
-        self.add_class("filtering")
         field = self.query_one("#filter", Input)
         field.value = self.pane.needle
-        field.focus()
+        # At once, not with the next layout.
+        field.display = True
+        self.set_focus(field)
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self, event: Input.Changed) -> None:
-        if self.has_class("filtering"):
+        if self.query_one("#filter", Input).has_focus:
             self.pane.filter(event.value)
 
     @on(Input.Submitted, "#filter")
     def _filter_kept(self) -> None:
-        self.remove_class("filtering")
+        self.query_one("#filter", Input).display = False
         self.pane.focus_first()
 
     def action_back(self) -> None:
-        if self.session.state is State.OPENING and not self.has_class("filtering"):
-            start(self, "cancel", self.cancel_attach)
-        elif self.has_class("filtering"):
-            self.remove_class("filtering")
+        field = self.query_one("#filter", Input)
+        if field.display:
+            field.display = False
             self.pane.filter("")
+        elif self.session.state is State.OPENING:
+            start(self, "cancel", self.cancel_attach)
         self.pane.focus_first()
 
     # The rest

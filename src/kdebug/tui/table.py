@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from kdebug.tui.text import fit
+from kdebug.tui.text import MAX_SHOWN, fit
 from kdebug.tui.theme import PLAIN, styles
 
 Row = TypeVar("Row")
@@ -78,6 +78,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         Binding("space", "mark", "Mark", show=False),
         Binding("less_than_sign", "sort_next(-1)", "Sort by the column to the left", show=False),
         Binding("greater_than_sign", "sort_next(1)", "Sort by the column to the right", show=False),
+        Binding("shift+left", "shift(-16)", "Show the beginning of long cells", show=False),
+        Binding("shift+right", "shift(16)", "Show more of long cells", show=False),
         Binding("I", "sort_reverse", "Reverse the order", show=False),
     ]
 
@@ -122,6 +124,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         """Until somebody moves it, the cursor stays on the first line."""
         self._marked: set[Hashable] = set()
         self._styles: dict[str, Style] = {}
+        self._shift = 0
+        """Characters of the flexible column that are left of the screen."""
         self.empty = empty
         """What is said where there are no rows."""
 
@@ -288,6 +292,10 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         if self._sort is not None:
             self.sort_by(self._sort.name)
 
+    def action_shift(self, step: int) -> None:
+        self._shift = max(0, min(MAX_SHOWN, self._shift + step))
+        self.refresh()
+
     # Mouse
 
     def on_click(self, event: events.Click) -> None:
@@ -341,7 +349,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
             return self._header(width)
         index = int(self.scroll_y) + y - 1
         if index >= len(self._rows):
-            text = self.empty if index == 0 and not self._rows else ""
+            nothing = "nothing matches the filter" if self._all else self.empty
+            text = nothing if index == 0 and not self._rows else ""
             return Strip([Segment(fit(f"  {text}", width), base + self._styles["dim"])], width)
         return self._row(index, width, base)
 
@@ -367,6 +376,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         segments = [Segment(lead, base)]
         for column, size in self._layout(width):
             text, name = column.cell(row)
+            if self._shift and not column.width:
+                text = "…" + text[self._shift + 1 :]
             style = (
                 base if at_cursor and self.has_focus else base + self._styles.get(name, self._styles[PLAIN])
             )
