@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import json
 import random
@@ -123,7 +124,13 @@ class Server:
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
-        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await self._changes(request, response)
+        return response
+
+    async def _changes(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Some pod is another one now and then, until nobody listens."""
         while True:
             await asyncio.sleep(1 / self.changes if self.changes else 3600)
             self.version += 1

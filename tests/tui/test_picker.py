@@ -343,12 +343,11 @@ def test_five_thousand_pods(capsys: pytest.CaptureFixture[str]) -> None:
     async def script(ui: Picker) -> None:
         await ui.until(lambda: isinstance(ui.app.screen, PickerScreen))
         await ui.press("0")
-        started = time.monotonic()
         await ui.until(lambda: ui.picker.feed.complete and ui.picker.table.total == 5000, 60)
-        told["list_ms"] = (time.monotonic() - started) * 1000
         await ui.press("slash")
         times = []
         for letter in "payment gateway":
+            await ui.pilot.pause()
             started = time.monotonic()
             await ui.press("space" if letter == " " else letter)
             ui.text()

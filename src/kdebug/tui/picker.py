@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 ClusterOpener = Callable[[OpenOptions], contextlib.AbstractAsyncContextManager[Cluster]]
 ContextReader = Callable[[OpenOptions], list[ContextInfo]]
 
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 0.5
 """News is shown so often at most: sorting 5,000 rows takes some of the UI's time."""
 TICK_SECONDS = 2.0
 """Ages move on, where nothing else has drawn them."""
@@ -61,7 +61,7 @@ class PickerScreen(Screen[None]):
     PickerScreen.small PodPreview { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter"),
+        Binding("slash", "filter", "Filter", priority=True),
         Binding("n", "namespace", "Choose the namespace"),
         Binding("0", "every_namespace", "Pods of all namespaces"),
         Binding("c,ctrl+x", "context", "Choose the context"),
@@ -93,6 +93,7 @@ class PickerScreen(Screen[None]):
         self._known_namespaces: dict[str, list[str]] = {}
         self._dirty = False
         self._following = False
+        self._told = ""
         self._wanted: Optional[tuple[str, str]] = None
         """The pod to put the cursor on once it is listed."""
         self._intent: tuple[tuple[object, ...], Intent] = ((), Intent(""))
@@ -195,7 +196,11 @@ class PickerScreen(Screen[None]):
         feed = self.feed
         lost = feed.problem is not None
         self.query_one(PickerHeader).show(self._place(), self._facts(), lost)
-        self.query_one(Notice).tell(self._trouble(), mild=not lost)
+        trouble = self._trouble()
+        if trouble != self._told:
+            # Only what is new: a notice makes the screen be laid out anew.
+            self._told = trouble
+            self.query_one(Notice).tell(trouble, mild=not lost)
 
     def _place(self) -> str:
         cluster, namespace = self.feed.cluster, self.feed.namespace
@@ -207,7 +212,7 @@ class PickerScreen(Screen[None]):
         feed, table = self.feed, self.table
         count = f"{len(table.rows):,} of {table.total:,}" if table.needle.strip() else f"{table.total:,}"
         facts = [f"/{table.needle.strip()}"] if table.needle.strip() else []
-        facts.append(f"{count} pods")
+        facts.append(f"{count} pod{'' if table.total == 1 else 's'}")
         if feed.problem is not None:
             facts.append(f"✗ {age(time.monotonic() - feed.heard)} old" if feed.heard else "✗ not connected")
         elif feed.listing:
@@ -268,6 +273,10 @@ class PickerScreen(Screen[None]):
 
     # Filter
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A slash typed into a field is a slash."""
+        return not (action == "filter" and isinstance(self.focused, Input))
+
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
         field.value = self.table.needle
@@ -287,12 +296,12 @@ class PickerScreen(Screen[None]):
     @on(Input.Submitted, "#filter")
     def _filter_kept(self) -> None:
         self.query_one("#filter", Input).display = False
-        self.table.focus()
+        self.set_focus(self.table)
 
     def action_back(self) -> None:
         self.query_one("#filter", Input).display = False
         self._filter("")
-        self.table.focus()
+        self.set_focus(self.table)
 
     def action_move(self, step: int) -> None:
         """The arrows, while the filter has the focus."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Optional
 
 from kdebug.target.cluster import ContainerSummary, PodSummary
@@ -29,7 +29,7 @@ OOM = "OOMKilled"
 class PodRow:
     """A pod with what is asked of it again and again."""
 
-    __slots__ = ("_urgency", "haystack", "oom", "pod", "restarted_at")
+    __slots__ = ("_urgency", "haystack", "oom", "pod", "ranked", "restarted_at")
 
     def __init__(self, pod: PodSummary) -> None:
         self.pod = pod
@@ -42,6 +42,8 @@ class PodRow:
         self.restarted_at = unix_time(pod.last_restart_at)
         self.oom = any(OOM in (container.reason, container.last_reason) for container in containers)
         self._urgency = _urgency(pod)
+        self.ranked: tuple[str, Optional[int]] = ("", None)
+        """The filter that was last tried on it, and how well it matched."""
 
     @property
     def key(self) -> Hashable:
@@ -142,6 +144,10 @@ def columns(every_namespace: bool) -> list[Column[PodRow]]:
     return [*([NAMESPACE] if every_namespace else []), NAME, *REST]
 
 
+def _rank(row: PodRow) -> int:
+    return row.ranked[1] or 0
+
+
 class PodTable(LineTable[PodRow]):
     """Problems first; while somebody types, the best match first."""
 
@@ -149,7 +155,12 @@ class PodTable(LineTable[PodRow]):
 
     def __init__(self, id: str) -> None:
         super().__init__(columns(False), lambda row: row.key, sort="status", id=id, empty="")
-        self._ranks: dict[Hashable, int] = {}
+        self._in_order: tuple[object, bool] | None = None
+        """By what all rows are sorted already: a key of a filter must not sort them again."""
+
+    def show(self, rows: Iterable[PodRow]) -> None:
+        self._in_order = self._sort, self._descending
+        super().show(super()._ordered(list(rows)))
 
     def filter(self, needle: str) -> None:
         """Fuzzy. The cursor goes to the best match, and stays with it when the list changes."""
@@ -161,15 +172,23 @@ class PodTable(LineTable[PodRow]):
         self.stick()
 
     def _matching(self) -> list[PodRow]:
-        fuzzy = Fuzzy(self._needle)
-        found = [(fuzzy.rank(row.haystack), row) for row in self._all]
-        self._ranks = {row.key: rank for rank, row in found if rank is not None}
-        return [row for rank, row in found if rank is not None]
+        fuzzy, needle = Fuzzy(self._needle), self._needle
+        found = []
+        for row in self._all:
+            tried, rank = row.ranked
+            # Whoever does not match the beginning of what was typed does not match all of it.
+            if tried != needle and (rank is not None or not tried or not needle.startswith(tried)):
+                rank = fuzzy.rank(row.haystack)
+                row.ranked = needle, rank
+            if rank is not None:
+                found.append(row)
+        return found
 
     def _ordered(self, rows: list[PodRow]) -> list[PodRow]:
-        rows = super()._ordered(rows)
+        if self._in_order != (self._sort, self._descending):
+            rows = super()._ordered(rows)
         if self._needle.strip():
-            rows.sort(key=lambda row: self._ranks[row.key])
+            rows.sort(key=_rank)
         return rows
 
     def show_namespaces(self, shown: bool) -> None:
