@@ -62,8 +62,9 @@ def test_nothing_hostile_reaches_the_terminal_raw(
     terminal.type("2")
     terminal.shows("CPU%")
     terminal.type(f"/{hostile.pid}")
-    terminal.shows("EVIL")
+    terminal.shows("EVIL", f" {hostile.pid}\n")
     terminal.type("\r")
+    terminal.until(lambda: f"\n {hostile.pid}\n" not in terminal.text(), "the filter line closed")
     terminal.type("\r")
     terminal.shows("capabilities")
     for section in ("TARGET", "VALUE", "SOFT", "ADDRESS", "REMOTE", "TID"):
@@ -141,3 +142,28 @@ def test_what_cannot_be_a_target_never_opens_a_screen(terminals: list[Terminal])
     terminals.append(terminal)
     assert terminal.ended() == 2
     assert b"\x1b[?1049h" not in terminal.seen and b"is not a process id" in terminal.seen
+
+
+def test_a_file_is_edited_with_the_users_editor(tmp_path: Path, terminals: list[Terminal]) -> None:
+    """The editor has the terminal to itself, and the UI has it back afterwards."""
+    editor = tmp_path / "editor.sh"
+    editor.write_text('#!/bin/sh\nprintf "your turn: "; read line; echo "$line" >>"$1"\n')
+    editor.chmod(0o755)
+    (tmp_path / "conf.yaml").write_text("a: 1\n")
+    terminal = Terminal("attach", f"local:{os.getpid()}", EDITOR=str(editor), VISUAL="")
+    terminals.append(terminal)
+    terminal.shows("connected")
+    terminal.type("3")
+    terminal.shows("MODIFIED")
+    terminal.type("o")
+    terminal.shows("Go to a path")
+    terminal.type(f"{tmp_path}/conf.yaml\r")
+    terminal.shows("conf.yaml", "> -rw")
+    terminal.type("e")
+    terminal.shows("your turn:")
+    terminal.type("b: 2\n")
+    terminal.shows("changed /", "conf.yaml")
+    assert (tmp_path / "conf.yaml").read_text() == "a: 1\nb: 2\n"
+    terminal.type("q")
+    assert terminal.ended() == 0
+    assert b"edited" in terminal.seen

@@ -119,6 +119,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         self._needle = ""
         self._sort = next((column for column in self._columns if column.name == sort), None)
         self._descending = self._sort.descending if self._sort else False
+        self._texts: dict[Hashable, tuple[Row, str]] = {}
+        """What each row is searched by: made once for a row, looked at with every letter of a filter."""
         self._cursor = 0
         self._touched = False
         """Until somebody moves it, the cursor stays on the first line."""
@@ -237,8 +239,18 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
 
     def _matching(self) -> list[Row]:
         words = self._needle.split()
-        search = self._search
-        return [row for row in self._all if all(word in search(row).casefold() for word in words)]
+        texts: dict[Hashable, tuple[Row, str]] = {}
+        matching = []
+        for row in self._all:
+            key = self._key(row)
+            found = self._texts.get(key)
+            if found is None or found[0] is not row:
+                found = row, self._search(row).casefold()
+            texts[key] = found
+            if all(word in found[1] for word in words):
+                matching.append(row)
+        self._texts = texts
+        return matching
 
     def _index_of(self, key: Hashable) -> Optional[int]:
         return next((index for index, row in enumerate(self._rows) if self._key(row) == key), None)
