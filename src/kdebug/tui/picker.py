@@ -175,9 +175,7 @@ class PickerScreen(Screen[None]):
             return
         self._dirty = False
         feed, table = self.feed, self.table
-        every = feed.namespace == ""
-        if (table.columns[0].name == "namespace") != every:
-            table.show_namespaces(every)
+        table.show_namespaces(feed.namespace == "")
         table.empty = "" if feed.problem else "listing …" if feed.listing else "no pods are here"
         table.show(feed.rows.values())
         if feed.complete:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Hashable, Iterable
 from typing import Optional
 
+from textual import events
+
 from kdebug.target.cluster import ContainerSummary, PodSummary
 from kdebug.tui.fuzzy import Fuzzy, Haystack
 from kdebug.tui.table import Cell, Column, LineTable
@@ -78,6 +80,14 @@ def _name(row: PodRow) -> Cell:
     return row.pod.name, STYLES[row.urgency] if row.urgency != FINE else PLAIN
 
 
+def _marked_name(row: PodRow) -> Cell:
+    return f"{MARKS[row.urgency]} {row.pod.name}", STYLES[row.urgency]
+
+
+def _by_status(row: PodRow) -> tuple[int, str, str]:
+    return row.urgency, row.pod.name, row.pod.namespace
+
+
 def _ready(row: PodRow) -> Cell:
     pod = row.pod
     short = pod.ready < pod.total and row.urgency != OVER
@@ -127,21 +137,24 @@ NAMESPACE = Column[PodRow](
     lambda r: (r.pod.namespace, r.pod.name),
 )
 REST = [
-    Column[PodRow]("ready", "READY", 5, _ready, lambda r: r.pod.ready - r.pod.total, right=True),
-    Column[PodRow]("status", "STATUS", 19, _status, lambda r: (r.urgency, r.pod.name, r.pod.namespace)),
     Column[PodRow](
-        "restarts", "RESTARTS", 9, _restarts, lambda r: r.pod.restarts, descending=True, right=True
+        "ready", "READY", 5, _ready, lambda r: r.pod.ready - r.pod.total, right=True, optional=1
     ),
+    Column[PodRow]("status", "STATUS", 19, _status, _by_status),
     Column[PodRow](
-        "age", "AGE", 4, _age, lambda r: r.pod.created_at, descending=True, right=True, optional=1
+        "restarts", "RESTARTS", 9, _restarts, lambda r: r.pod.restarts, True, right=True, optional=2
     ),
-    Column[PodRow]("node", "NODE", 18, lambda r: (r.pod.node, DIM), lambda r: r.pod.node, optional=3),
-    Column[PodRow]("image", "IMAGE", 26, _image, lambda r: _image(r)[0], optional=2),
+    Column[PodRow]("age", "AGE", 4, _age, lambda r: r.pod.created_at, True, right=True, optional=3),
+    Column[PodRow]("image", "IMAGE", 26, _image, lambda r: _image(r)[0], optional=4),
+    Column[PodRow]("node", "NODE", 18, lambda r: (r.pod.node, DIM), lambda r: r.pod.node, optional=5),
 ]
+NARROW = [Column[PodRow]("status", "POD", 0, _marked_name, _by_status)]
+"""Where there is no room for more than a name."""
+NARROW_WIDTH = 40
 
 
-def columns(every_namespace: bool) -> list[Column[PodRow]]:
-    return [*([NAMESPACE] if every_namespace else []), NAME, *REST]
+def columns(every_namespace: bool, narrow: bool = False) -> list[Column[PodRow]]:
+    return NARROW if narrow else [*([NAMESPACE] if every_namespace else []), NAME, *REST]
 
 
 def _rank(row: PodRow) -> int:
@@ -151,10 +164,11 @@ def _rank(row: PodRow) -> int:
 class PodTable(LineTable[PodRow]):
     """Problems first; while somebody types, the best match first."""
 
-    min_flexible = 26
+    min_flexible = 24
 
     def __init__(self, id: str) -> None:
         super().__init__(columns(False), lambda row: row.key, sort="status", id=id, empty="")
+        self._namespaces = self._narrow = False
         self._in_order: tuple[object, bool] | None = None
         """By what all rows are sorted already: a key of a filter must not sort them again."""
 
@@ -192,4 +206,17 @@ class PodTable(LineTable[PodRow]):
         return rows
 
     def show_namespaces(self, shown: bool) -> None:
-        self.set_columns(columns(shown))
+        if shown != self._namespaces:
+            self._namespaces = shown
+            self._choose_columns()
+
+    def on_resize(self, event: events.Resize) -> None:
+        # The base has its own handler; Textual calls both.
+        if (event.size.width < NARROW_WIDTH) != self._narrow:
+            self._narrow = not self._narrow
+            self._choose_columns()
+
+    def _choose_columns(self) -> None:
+        self.set_columns(columns(self._namespaces, self._narrow))
+        if self._sort is None:
+            self.sort_by("status")

@@ -185,10 +185,6 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         """From now on the cursor stays with the row that it is on, as after a key."""
         self._touched = self._touched or self.selected is not None
 
-    @property
-    def columns(self) -> list[Column[Row]]:
-        return self._columns
-
     def set_columns(self, columns: Iterable[Column[Row]]) -> None:
         """Show other columns; what it is sorted by stays, where there still is such a column."""
         self._columns = list(columns)
