@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from test_kube_hardships import api_at, serve
 
-from kdebug.errors import AccessDenied, ConnectionLost, KdebugError
+from kdebug.errors import AccessDenied, ConnectionLost, KdebugError, UsageError
 from kdebug.kube import podlist
 from kdebug.kube.podlist import intent, read_page, watched
 from kdebug.kube.summary import summary
+from kdebug.open import OpenOptions, PodOptions, contexts
 from kdebug.target.cluster import PodDelta, PodSummary
 
 Object = dict[str, Any]
@@ -517,3 +519,33 @@ def test_a_list_that_fails_says_why(
     assert words in str(told.value)
     if error is AccessDenied:
         assert "the pods of the namespace default cannot be listed" in str(told.value)
+
+
+# Contexts
+
+
+def test_contexts_are_read_without_asking_anybody(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "two",
+                "contexts": [
+                    {"name": "one", "context": {"cluster": "c1", "user": "u1", "namespace": "n1"}},
+                    {"name": "two", "context": {"cluster": "c2", "user": "u2"}},
+                    {"name": "three", "context": None},
+                ],
+            }
+        )
+    )
+    options = OpenOptions(pod=PodOptions(kubeconfig=str(path)))
+    found = contexts(options)
+    assert [(c.name, c.cluster, c.user, c.namespace, c.current) for c in found] == [
+        ("one", "c1", "u1", "n1", False), ("two", "c2", "u2", "", True), ("three", "", "", "", False)
+    ]  # fmt: skip
+    path.write_text("contexts: {")
+    with pytest.raises(UsageError, match="cannot be used"):
+        contexts(options)
+    path.write_text("contexts: 7")
+    with pytest.raises(UsageError, match="cannot be used"):
+        contexts(options)

@@ -262,12 +262,22 @@ def contexts(choice: Choice) -> list[ContextInfo]:
     Raises `UsageError` where the file cannot be read; empty where there is none.
     """
     paths = choice.kubeconfig or os.environ.get("KUBECONFIG", "") or os.path.expanduser("~/.kube/config")
+    library, yaml = load("config.kube_config"), __import__("yaml")
+    config_error = load("config.config_exception").ConfigException
     try:
-        merged = load("config.kube_config").KubeConfigMerger(paths).config
+        merged = library.KubeConfigMerger(paths).config
         config = merged.value if merged else {}
         current = choice.context or config.get("current-context")
         return [_context(item, current) for item in config.get("contexts") or []]
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (
+        config_error,
+        yaml.YAMLError,
+        OSError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        KeyError,
+    ) as error:
         raise UsageError(f"the kubeconfig {paths} cannot be used", why=_one_line(error)) from error
 
 

@@ -27,12 +27,13 @@ from kdebug.open import contexts, open_cluster
 from kdebug.recent import Recent
 from kdebug.target.cluster import Cluster, ContextInfo, Intent, PodSummary
 from kdebug.target.options import OpenOptions
-from kdebug.tui.chooser import Chooser, Item
+from kdebug.tui import picker_items as items_of
+from kdebug.tui.chooser import Chooser
 from kdebug.tui.pane import Notice
 from kdebug.tui.picker_bars import PickerHeader, PickerStatus
 from kdebug.tui.picker_feed import PodFeed
 from kdebug.tui.picker_preview import PodPreview
-from kdebug.tui.picker_rows import PodRow, PodTable, short_image
+from kdebug.tui.picker_rows import PodRow, PodTable
 from kdebug.tui.table import LineTable
 from kdebug.tui.work import start
 from kdebug.units import age
@@ -90,7 +91,6 @@ class PickerScreen(Screen[None]):
         """As chosen; "" for the current one."""
         self._clusters: dict[str, Cluster] = {}
         self._stack = contextlib.AsyncExitStack()
-        self._known_namespaces: dict[str, list[str]] = {}
         self._dirty = False
         self._following = False
         self._told = ""
@@ -311,21 +311,12 @@ class PickerScreen(Screen[None]):
     def _chosen(self, event: LineTable.Chosen) -> None:
         row: PodRow = event.row
         pod = row.pod
-        enterable = [c for c in pod.containers if c.kind != "init" or c.state == "running"]
         wanted = self._container_of(pod)
+        enterable = items_of.enterable(pod)
         if len(enterable) < 2 or self._options.pod.container == wanted:
             self._enter(pod, wanted)
             return
-        enterable.sort(key=lambda container: container.name != wanted)
-        items = [
-            Item(
-                container.name,
-                f"{container.name}  {container.state} {container.reason}".rstrip(),
-                _short_intent(self._intent_of(pod, container.name), short_image(container.image)),
-                current=container.name == wanted,
-            )
-            for container in enterable
-        ]
+        items = items_of.containers(enterable, wanted, lambda name: self._intent_of(pod, name))
 
         def answered(name: Optional[str]) -> None:
             if name is not None:
@@ -356,20 +347,24 @@ class PickerScreen(Screen[None]):
         start(self, "choose", self._choose_namespace)
 
     async def _choose_namespace(self) -> None:
-        feed, note = self.feed, ""
-        names = self._known_namespaces.get(self._in_context)
-        if names is None and feed.cluster is not None:
+        feed, note, names = self.feed, "", list[str]()
+        if feed.cluster is not None:
             self.tell("listing the namespaces …")
             try:
                 names = await feed.cluster.namespaces()
-                self._known_namespaces[self._in_context] = names
             except KdebugError as error:
                 note = f"{error.what}: {error.why}. Type a name."
-        seen = {feed.namespace, self._options.pod.namespace, *(key[0] for key in feed.rows)}
-        seen |= {feed.cluster.namespace} if feed.cluster is not None else set()
-        known = sorted({*(names or ()), *(name for name in seen if name)})
-        items = [Item("", "all namespaces", "0", current=feed.namespace == "")]
-        items += [Item(name, name, current=name == feed.namespace) for name in known]
+        if self.app.screen is not self:
+            return  # somebody went on meanwhile
+        own = feed.cluster.namespace if feed.cluster is not None else ""
+        seen = [
+            *names,
+            own,
+            self._options.pod.namespace,
+            feed.namespace or "",
+            *(key[0] for key in feed.rows),
+        ]
+        items = items_of.namespaces(seen, feed.namespace)
 
         def answered(name: Optional[str]) -> None:
             if name is not None:
@@ -389,17 +384,10 @@ class PickerScreen(Screen[None]):
         except KdebugError as error:
             self.tell(str(error))
             return
+        if self.app.screen is not self:
+            return
         current = self.feed.cluster.context if self.feed.cluster is not None else self._in_context
-        current = current or next((context.name for context in found if context.current), "")
-        items = [
-            Item(
-                context.name,
-                context.name,
-                "  ".join(part for part in (context.cluster, context.namespace) if part),
-                current=context.name == current,
-            )
-            for context in found
-        ]
+        items = items_of.contexts(found, current)
 
         def answered(name: Optional[str]) -> None:
             if name is not None:
@@ -412,14 +400,7 @@ class PickerScreen(Screen[None]):
         if not entries:
             self.tell("nothing was attached to from here yet")
             return
-        items = [
-            Item(
-                str(index),
-                f"{entry.namespace}/{entry.pod} › {entry.container}",
-                f"{entry.context}  {entry.owner}",
-            )
-            for index, entry in enumerate(entries)
-        ]
+        items = items_of.recents(entries)
 
         def answered(value: Optional[str]) -> None:
             if value is not None:
@@ -447,6 +428,8 @@ class PickerScreen(Screen[None]):
         except KdebugError as error:
             self.tell(str(error))
             return
+        if self.app.screen is not self:
+            return
         self._wanted = (entry.namespace, entry.pod)
         self._open(expression, entry, context)
 
@@ -468,10 +451,3 @@ class PickerScreen(Screen[None]):
 
     def action_leave(self) -> None:
         self.app.exit()
-
-
-def _short_intent(intent: Intent, image: str) -> str:
-    if intent.against is not None:
-        return f"{image}  cannot attach now"
-    how = f"reuses {intent.toolbox}" if intent.toolbox else f"rung {intent.rung}"
-    return f"{image}  {how}"
