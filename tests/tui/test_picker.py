@@ -24,7 +24,7 @@ from kdebug.kube.summary import summary
 from kdebug.open import OpenOptions, PodOptions
 from kdebug.recent import Recent
 from kdebug.target import Target
-from kdebug.target.cluster import ContextInfo, Intent, PodDelta, PodSummary
+from kdebug.target.cluster import ContextInfo, Intent, PodDelta, PodRef, PodSummary, Story
 from kdebug.tui.app import KdebugApp
 from kdebug.tui.chooser import Chooser
 from kdebug.tui.fuzzy import Fuzzy, Haystack
@@ -138,11 +138,20 @@ class FakeCluster:
         return intent(found, container, "image", "auto")
 
     async def choose(self, expression: TargetExpression) -> Any:
-        if expression.scheme == "pod" and not any(
-            p.name == expression.value for pods in self.content.values() for p in pods
-        ):
+        every = [found for pods in self.content.values() for found in pods]
+        named = [found for found in every if found.name == expression.value or expression.scheme != "pod"]
+        if not named:
             raise NotFound(f"there is no pod {expression.value}")
-        return expression
+        found = named[0]
+        whole = json.loads(found.essence)
+        names = tuple(container.name for container in found.containers)
+        return PodRef(found.namespace, found.name, found.default_container, names, (), whole)
+
+    async def refresh(self, pod: PodRef) -> PodRef:
+        return pod
+
+    async def story(self, pod: PodRef) -> Story:
+        raise NotFound("no story is told here")
 
 
 class Fakes:
@@ -510,7 +519,8 @@ def test_a_recent_target_is_attached_to_again_or_its_owner() -> None:
             await ui.chooser()
             await ui.press(*typed, "enter")
             await ui.until(lambda: isinstance(ui.app.screen, SessionScreen))
-            assert str(fakes.opened[-1][0]) == expected
+            assert str(ui.screen.session.expression) == expected
+            await ui.shows("this is only a fake")
             await ui.press("q")
             await ui.until(lambda: isinstance(ui.app.screen, PickerScreen))
         assert fakes.opened[-1][1].context == "there" and fakes.opened[-1][1].namespace == "prod"

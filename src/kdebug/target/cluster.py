@@ -35,6 +35,9 @@ class LogQuery(Record):
     follow: bool = False
     since_seconds: Optional[int] = None
     tail: Optional[int] = None
+    since_time: str = ""
+    """RFC 3339: only what was written then or later; "" for no such bound. A server may round it down
+    to the second."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -253,6 +256,9 @@ class Cluster(Protocol):
 
     async def choose(self, expression: TargetExpression) -> PodRef:
         """The pod and container that are meant."""
+
+    async def refresh(self, pod: PodRef) -> PodRef:
+        """The same pod and container as they are now. Raises `NotFound` when the pod is gone."""
 
     def logs(self, pod: PodRef, containers: tuple[str, ...], query: LogQuery) -> AsyncIterator[LogLine]:
         """Lines of several containers, merged by time; endless when followed."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Optional
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.worker import WorkerFailed
 
 from kdebug.expression import TargetExpression
 from kdebug.open import contexts, open_cluster, open_target
@@ -19,12 +20,13 @@ from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
+from kdebug.tui.logs import LogsPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
-from kdebug.tui.picker import ClusterOpener, ContextReader, PickerScreen
+from kdebug.tui.picker import ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import Opener, Session
+from kdebug.tui.session import ClusterOpener, Opener, Session
 from kdebug.tui.theme import DARK, LIGHT, THEMES
 from kdebug.tui.work import start
 
@@ -75,13 +77,13 @@ class KdebugApp(App[None]):
         expression: Optional[TargetExpression],
         options: OpenOptions,
         opener: Opener,
-        clusters: ClusterOpener = open_cluster,
+        cluster_opener: ClusterOpener = open_cluster,
     ) -> None:
         super().__init__()
         self.expression = expression
         self.options = options
         self.opener = opener
-        self.clusters = clusters
+        self.cluster_opener = cluster_opener
         self.contexts: ContextReader = contexts
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
@@ -95,24 +97,26 @@ class KdebugApp(App[None]):
         if self.expression is not None:
             self.open_session(self.expression, self.options)
         else:
-            self.push_screen(PickerScreen(self.options, self.clusters, self.contexts))
+            self.push_screen(PickerScreen(self.options, self.cluster_opener, self.contexts))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
-        session = Session(expression, options, self.opener)
+        session = Session(expression, options, self.opener, self.cluster_opener)
         screen = SessionScreen(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        return [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
+        panes: list[Pane] = [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
+        panes += [LogsPane(session)] if session.is_pod else []
+        return panes
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
         start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
-        await screen.cancel_attach()
+        await screen.end_attach()
         self.account += account(screen.session)
         await screen.session.close()
         if len(self.screen_stack) > 2:
@@ -123,7 +127,7 @@ class KdebugApp(App[None]):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, SessionScreen):
-                await screen.cancel_attach()
+                await screen.end_attach()
                 self.account += account(screen.session)
                 with contextlib.suppress(Exception):
                     await screen.session.close()
@@ -137,11 +141,10 @@ class KdebugApp(App[None]):
         if os.environ.get("KDEBUG_TRACEBACK") or self.is_headless:
             super()._handle_exception(error)
             return
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(place.filename)}:{place.lineno}"
-        self.defect = (
-            f"the UI failed: {type(error).__name__}: {error} ({where}); this is a defect of kdebug"
-        )
+        root = root_of(error)
+        places = traceback.extract_tb(root.__traceback__)
+        where = f" ({os.path.basename(places[-1].filename)}:{places[-1].lineno})" if places else ""
+        self.defect = f"the UI failed: {type(root).__name__}: {root}{where}; this is a defect of kdebug"
         self._return_code = 1
         self._close_messages_no_wait()
 
@@ -163,6 +166,13 @@ class KdebugApp(App[None]):
         """To the terminal's clipboard (OSC 52), sanitised: a pasted line feed would run a command."""
         self.copy_to_clipboard(one_line(text))
         self.tell("copied")
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What really happened, inside of the failure of a worker or of a group of tasks."""
+    inner = getattr(error, "error", None) if isinstance(error, WorkerFailed) else None
+    inner = inner or next(iter(getattr(error, "exceptions", ())), None)
+    return root_of(inner) if isinstance(inner, BaseException) else error
 
 
 def account(session: Session) -> list[str]:

@@ -34,6 +34,7 @@ from kdebug.tui.picker_bars import PickerHeader, PickerStatus
 from kdebug.tui.picker_feed import PodFeed
 from kdebug.tui.picker_preview import PodPreview
 from kdebug.tui.picker_rows import PodRow, PodTable
+from kdebug.tui.session import ClusterOpener
 from kdebug.tui.table import LineTable
 from kdebug.tui.work import start
 from kdebug.units import age
@@ -41,7 +42,6 @@ from kdebug.units import age
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
 
-ClusterOpener = Callable[[OpenOptions], contextlib.AbstractAsyncContextManager[Cluster]]
 ContextReader = Callable[[OpenOptions], list[ContextInfo]]
 
 FLUSH_SECONDS = 0.5
@@ -292,8 +292,9 @@ class PickerScreen(Screen[None]):
         self._show_state()
 
     @on(Input.Submitted, "#filter")
-    def _filter_kept(self) -> None:
+    def _filter_kept(self, event: Input.Submitted) -> None:
         self.query_one("#filter", Input).display = False
+        self._filter(event.value)  # the last letters may still be on their way
         self.set_focus(self.table)
 
     def action_back(self) -> None:
