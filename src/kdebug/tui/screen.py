@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
 
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
+from textual.worker import WorkerError
 
 from kdebug.errors import KdebugError
 from kdebug.tui.dialog import Confirm
@@ -105,6 +107,14 @@ class SessionScreen(Screen[None]):
         for line in self.session.notes:
             self.tell(line)
 
+    async def end_attach(self) -> None:
+        """End an attach under way, and wait until it is accounted for."""
+        for worker in self.workers:
+            if worker.group == "attach" and worker.node is self and not worker.is_finished:
+                worker.cancel()
+                with contextlib.suppress(WorkerError):
+                    await worker.wait()
+
     def action_attach_again(self) -> None:
         if self.session.state in (State.LIVE, State.OPENING):
             self.tell(f"{self.session.state.value} already")
@@ -199,6 +209,8 @@ class SessionScreen(Screen[None]):
         if self.query_one("#filter", Input).display:
             self._end_filter()
             self.pane.filter("")
+        elif self.session.state is State.OPENING:
+            self.cancel_attach()
         self.pane.focus_first()
 
     # The rest

@@ -117,6 +117,7 @@ class Session:
             self._become(State.CLOSED, error)
             raise
         except BaseException:
+            # Cancelled. What was added until then remains, and the notes say so.
             self._become(State.CLOSED, Failed("the attach was cancelled"))
             raise
         self.target = target
