@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from conftest import needs_root
-from kdebug.agent import dispatch, hold
+from kdebug.agent import dispatch, dispatch_files, hold
 from kdebug.agent.budget import LONGEST_SECONDS
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
 from kdebug.agent.outbox import CONTROL_BYTES, Outbox
@@ -572,5 +572,6 @@ def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyP
 
 
 def test_dispatch_answers_every_request() -> None:
-    assert set(dispatch._HANDLERS) == set(ask.registered().values())
+    known = set(dispatch._HANDLERS) | set(dispatch_files.HANDLERS)
+    assert known == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ _ATTRIBUTES = (
     "st_rdev",
 )  # fmt: skip
 _NOTHING = os.stat_result((0,) * 10)
-_PLAIN = os.fsencode("\udcff") == b"\xff" and os.fsencode("é") == "é".encode()
+_PLAIN = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()) == ("utf-8", "surrogateescape")
 """Whether scandir decodes names as they travel: not so in an image with another locale."""
 
 
