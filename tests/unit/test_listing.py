@@ -66,7 +66,8 @@ def plant(top: Path) -> None:
 def pages(host: Root, path: Path | str, limit: int) -> list[EntryTable]:
     """Through the codec and the client's check, as they come over a stream."""
     request = ListTable(path=str(path), limit=limit)
-    found = [codec.from_json(EntryTable, codec.to_json(p)) for p in table.pages(host, str(path), limit)]
+    sent = [codec.to_json(page) for page, _ in table.pages(host, str(path), limit)]
+    found = [codec.from_json(EntryTable, payload) for payload in sent]
     for page in found:
         request.check(page)
     return found
