@@ -43,12 +43,9 @@ class Cursor:
             rows.append(row)
         return rows, False
 
-    def next_row(self) -> tuple[Any, bool]:
-        """For rows that are pages of their own: the next one, and whether another follows, which is read
-        ahead so that no reader comes back for nothing."""
-        row = self._ahead.pop() if self._ahead else next(self._rows)
-        self._ahead = list(itertools.islice(self._rows, 1))
-        return row, bool(self._ahead)
+    def next_row(self) -> Any:
+        """For rows that are pages of their own."""
+        return next(self._rows)
 
     def _take_ahead(self) -> list[Any]:
         ahead, self._ahead = self._ahead, []

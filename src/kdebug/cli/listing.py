@@ -160,8 +160,9 @@ async def fetch_entries(
 class Node:
     """A directory of a tree that was found, with what is in it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, depth: int) -> None:
         self.path = path
+        self.depth = depth
         self.entries: list[Entry] = []
         self.errors: list[str] = []
 
@@ -182,17 +183,20 @@ def by_directory(top: str, rows: list[Found], hidden: str) -> dict[str, Node]:
             parent.entries.append(row.entry)
         if row.entry.kind == "dir":
             key = row.path if row.depth else (top.rstrip("/") or "/")
-            nodes[key] = Node(row.path)
+            nodes[key] = Node(row.path, row.depth)
     return nodes
 
 
 async def _ls_recursive(target: Target, path: str, common: Common, given: dict[str, Any]) -> int:
-    answers = await _tree_rows(target, path, given["depth"] or MAX_DEPTH, given["limit"])
+    depth = given["depth"] or MAX_DEPTH
+    answers = await _tree_rows(target, path, depth, given["limit"])
     nodes = by_directory(path, answers.rows, given["hidden"])
 
     def lines(wide: bool) -> list[str]:
         out: list[str] = []
         for node in _in_order(path, nodes, given["sort"], given["reverse"]):
+            if node.depth >= depth:
+                continue  # not looked into
             entries = ordered(node.entries, given["sort"], given["reverse"])
             out += ["", f"{one_line(node.path)}:"] if out else [f"{one_line(node.path)}:"]
             out += listing_lines(entries, given["long"] or wide, given["human"])

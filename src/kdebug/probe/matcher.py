@@ -17,6 +17,8 @@ Span = tuple[int, int]
 Spans = Iterator[Optional[Span]]
 """With None where the search may be stopped."""
 SHORTEST_NEEDLE = 3
+PIECE = 16 * 1024
+"""Searched at once by an expression: a millisecond, for which other threads wait for the interpreter."""
 DENSE = 1000
 """Candidates a MiB above which looking for the needle first does not pay."""
 DENSE_BLOCKS = 32
@@ -135,14 +137,12 @@ class PatternMatcher:
 
     def _in_pieces(self, block: Buffer, start: int, end: int, bound: Cost) -> Spans:
         """Whole lines at once, as many as stay within `STEPS` together."""
-        if bound.degree == 1:
-            yield from self._searched(block, start, end)
-            return
         longest = max(map(len, bytes(block[start:end]).split(b"\n")))
         if longest > self._longest:
             yield from self._line_by_line(block, start, end)
             return
-        size = max(longest, STEPS // (bound.factor * max(1, longest) ** (bound.degree - 1)))
+        affordable = STEPS // (bound.factor * max(1, longest) ** (bound.degree - 1))
+        size = max(longest, min(PIECE, affordable))
         while start < end and not self._cancelled.is_set():
             last = end if start + size >= end else block.rfind(b"\n", start, start + size + 1) + 1
             yield from self._searched(block, start, last)

@@ -76,8 +76,8 @@ def _column(values: list[Any]) -> tuple[int, ...]:
     return tuple([int(value or 0) for value in values])
 
 
-def pages(root: Root, path: str, limit: int) -> Iterator[EntryTable]:
-    """Every entry in the kernel's order; the last page has fewer than `limit`, and may have none.
+def pages(root: Root, path: str, limit: int) -> Iterator[tuple[EntryTable, bool]]:
+    """Every entry in the kernel's order, and whether another page follows; the last one may be empty.
 
     An entry that vanishes before it is examined is left out, as it would be a moment later.
     """
@@ -88,9 +88,9 @@ def pages(root: Root, path: str, limit: int) -> Iterator[EntryTable]:
             for entry in entries:
                 page.add(entry.name, fd)
                 if len(page.names) >= limit or page.characters > PAGE_CHARACTERS:
-                    yield page.table(path)
+                    yield page.table(path), True
                     page = _Page()
-        yield page.table(path)
+        yield page.table(path), False
     except OSError as error:
         raise from_os_error(error, f"the directory {path} cannot be read to its end") from error
     finally:
