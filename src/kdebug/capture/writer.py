@@ -109,6 +109,11 @@ class BundleWriter:
         """Of the file so far."""
         return self._offset
 
+    @property
+    def partial_path(self) -> str:
+        """Where it stands until it is whole, and where it stays when its end could not be written."""
+        return self._partial
+
     def close(self) -> str:
         """Index, end, fsync, and the name that was asked for; returns it. Raises `Failed` on a full disk,
         and then the part stays, readable without its index."""

@@ -108,7 +108,7 @@ class KdebugApp(App[None]):
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
         panes: list[Pane] = [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
-        panes += [LogsPane(session)] if session.is_pod else []
+        panes += [LogsPane(session)] if session.has_pod else []
         return panes
 
     def leave(self, screen: SessionScreen) -> None:
