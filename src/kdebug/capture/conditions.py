@@ -28,8 +28,8 @@ async def unmet(work: Work, when: When) -> str:
 
 
 def _runs(work: Work, globs: tuple[str, ...]) -> bool:
-    """By the program's file, or its name where the file cannot be read."""
-    called = [posixpath.basename(p.exe) if p.exe else p.name for p in work.processes]
+    """By the program's file or its command name, which it may choose itself."""
+    called = {posixpath.basename(p.exe or "") for p in work.processes} | {p.name for p in work.processes}
     return any(fnmatch.fnmatchcase(name, glob) for name in called for glob in globs)
 
 

@@ -87,7 +87,7 @@ class Sink:
         self._names: set[str] = set()
 
     def artifact(self, step: str, what: str) -> Artifact:
-        made = Artifact(step, self.redaction.text(what))
+        made = Artifact(self.redaction.text(step), self.redaction.text(what))
         self.artifacts.append(made)
         return made
 

@@ -14,7 +14,16 @@ from kdebug.capture.answers import Answer, RecordingBackend
 from kdebug.capture.questions import rows_name
 from kdebug.capture.recipe import Recipe, Step
 from kdebug.capture.sink import FAILED, NOT_TRIED, PARTIAL, SUCCESS, Artifact, Sink, is_end, outcome_of
-from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, KdebugError, ProtocolViolation, TargetLost
+from kdebug.errors import (
+    ConnectionLost,
+    DeadlinePassed,
+    Failed,
+    KdebugError,
+    NotFound,
+    ProtocolViolation,
+    TargetEnded,
+    TargetLost,
+)
 from kdebug.protocol import codec
 from kdebug.protocol.processes import Process
 from kdebug.protocol.requests import Request
@@ -28,6 +37,8 @@ PARALLEL = 4
 """Questions at a time: the agent has two threads for heavy ones and one for quick ones."""
 MAX_ROWS = 200_000
 """Of one answer, held here until its last page: 100 MiB of an agent that does not end."""
+LOOK_SECONDS = 5.0
+"""For a second look at the target itself."""
 INTERRUPTED = "the capture was interrupted"
 
 
@@ -126,7 +137,7 @@ class StepWork:
         except Refused as refused:
             artifact.reason = str(refused)
         except KdebugError as error:
-            self._failed(artifact, error, of_target)
+            await self._failed(artifact, error, of_target)
         except asyncio.CancelledError:
             artifact.outcome = PARTIAL if artifact.members else FAILED
             artifact.reason = self.why_cancelled()
@@ -136,13 +147,28 @@ class StepWork:
             self.taken_bytes += artifact.size_bytes
             self.work.told(self.step)
 
-    def _failed(self, artifact: Artifact, error: KdebugError, of_target: bool) -> None:
-        if of_target and is_end(error) and self.work.gone is None:
-            self.work.gone = error
+    async def _failed(self, artifact: Artifact, error: KdebugError, of_target: bool) -> None:
+        if of_target and self.work.gone is None:
+            self.work.gone = error if is_end(error) else await self._ended(error)
+            error = self.work.gone or error
         artifact.outcome = outcome_of(error)
         if artifact.outcome == FAILED and artifact.size_bytes:
             artifact.outcome = PARTIAL
         artifact.reason = str(error)
+
+    async def _ended(self, error: KdebugError) -> Optional[KdebugError]:
+        """Whether something is missing because the target itself is: the agent of one outlives it."""
+        target = self.work.target
+        if target is None or not isinstance(error, NotFound):
+            return None
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await target.process(target.info.pid, target.info.start_ticks)
+        except NotFound as gone:
+            return TargetEnded("the target has ended", why=gone.why or gone.what)
+        except (KdebugError, TimeoutError):
+            return None
+        return None
 
     async def ask(self, what: str, request: Request[Any], counts: bool = True) -> Any:
         """The whole answer, kept; None where there is none, and then its artifact says why."""
@@ -153,7 +179,8 @@ class StepWork:
             try:
                 await answered(self.work, request, kept)
             except KdebugError as error:
-                if kept and not is_end(error) and not isinstance(error, DeadlinePassed):
+                over = self.work.gone or await self._ended(error)
+                if kept and not over and not is_end(error) and not isinstance(error, DeadlinePassed):
                     self.work.sink.answer(artifact, kept[-1])  # that it is refused is a fact of the target
                 raise
             self.work.sink.answer(artifact, kept[-1])
