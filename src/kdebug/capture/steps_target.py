@@ -108,7 +108,7 @@ async def listings(run: StepWork) -> None:
 async def _list(run: StepWork, path: str, named: bool) -> list[str]:
     """The directories in it."""
     listing: Listing | None = await run.ask(
-        f"directory {path}", ask.ListDir(path=path, limit=ask.MAX_PAGE), counts=named
+        f"directory {path}", ask.ListDir(path=path, limit=ask.MAX_PAGE), counts=named, decoded=True
     )
     if listing is None:
         return []

@@ -170,8 +170,11 @@ class StepWork:
             return None
         return None
 
-    async def ask(self, what: str, request: Request[Any], counts: bool = True) -> Any:
-        """The whole answer, kept; None where there is none, and then its artifact says why."""
+    async def ask(
+        self, what: str, request: Request[Any], counts: bool = True, decoded: bool = False
+    ) -> Any:
+        """Keep the whole answer; None where there is none, and then its artifact says why. It is given back
+        as a record only where that is wanted: that takes as long as keeping it."""
         artifact = self.artifact(what)
         artifact.counts = counts
         kept: list[Answer] = []
@@ -184,7 +187,7 @@ class StepWork:
                     self.work.sink.answer(artifact, kept[-1])  # that it is refused is a fact of the target
                 raise
             self.work.sink.answer(artifact, kept[-1])
-            return codec.from_plain(request.result, kept[-1].answer)
+            return codec.from_plain(request.result, kept[-1].answer) if decoded else None
         return None
 
 
