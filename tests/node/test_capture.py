@@ -183,4 +183,4 @@ def test_two_of_five_pods_fail(node: Node, kdebug: Kdebug, place: str, tmp_path:
     stuck = f"bundle:{folder / next(row['bundle'] for row in index['pods'] if row['pod'] == 'fleet-1')}"
     assert "registry.invalid" in json.dumps(kdebug("describe", stuck, "-o", "json").json)
     refused = kdebug("ps", stuck, code=1)
-    assert "does not say what it was taken of" in refused.last_line
+    assert "only what Kubernetes told was taken" in refused.last_line

@@ -92,6 +92,12 @@ class OfflineBackend:
                 answer = _answer(self.bundle, times[-1][1])
                 if answer.answer is not None:
                     return codec.from_plain(TargetInfo, answer.answer)
+        if any(name.startswith("kubernetes/") for name in self.bundle.members):
+            raise NotCaptured(
+                "the bundle holds nothing of the target itself",
+                why="only what Kubernetes told was taken: `kdebug bundle ls` says why",
+                next_step="`kdebug describe`, `events` and `logs` show that",
+            )
         raise BadBundle(f"{self.bundle.path} does not say what it was taken of", why="it holds no target")
 
     @property

@@ -38,6 +38,8 @@ COMPLETE, PARTIAL, INTERRUPTED_STATUS = "complete", "partial", "interrupted"
 LITTLE_MEMORY = 48 * 2**20
 """Of the target's limit, unused: below it one question is asked at a time, so that the agent, which shares
 the limit, holds one answer and not four."""
+MOST_DROPPED = 1000
+"""Members that may make room for the manifest on a full disk."""
 LEARNING_SECONDS = 10.0
 
 STEPS: dict[str, Callable[[StepWork], Awaitable[None]]] = {
@@ -246,13 +248,19 @@ class Capture:
 
     def _write_end(self, status: str, seconds: float) -> tuple[str, str]:
         """(the file's name, status): the part's name where the disk did not take the end."""
+        for _ in range(MOST_DROPPED):
+            try:
+                self.sink.manifest(self.manifest(status, seconds))
+                break
+            except CannotWrite as error:
+                status = PARTIAL if status == COMPLETE else status
+                self._problems = list(dict.fromkeys([*self._problems, str(error)]))
+                if not self.sink.make_room():
+                    return self.writer.partial_path, status
         try:
-            self.sink.manifest(self.manifest(status, seconds))
             return self.writer.close(), status
-        except (CannotWrite, KdebugError) as error:
+        except KdebugError as error:
             self._problems.insert(0, str(error))
-        with contextlib.suppress(KdebugError):
-            return self.writer.close(), PARTIAL
         return self.writer.partial_path, PARTIAL
 
     def manifest(self, status: str, seconds: float) -> dict[str, Any]:

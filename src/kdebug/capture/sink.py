@@ -136,6 +136,23 @@ class Sink:
         self._names.add(candidate)
         return candidate
 
+    def make_room(self) -> bool:
+        """On a full disk the last member makes room for the manifest, which says so. False: none left."""
+        member = self.writer.drop_last()
+        if member is None:
+            return False
+        for artifact in self.artifacts:
+            if member in artifact.members:
+                artifact.members.remove(member)
+                artifact.outcome = PARTIAL if artifact.members else FAILED
+                artifact.reason = "the disk was full"
+                artifact.size_bytes -= member.size_bytes
+        held = [one.name for one in self.writer.members]
+        self.answers = [row for row in self.answers if row["member"] != member.name]
+        for rows in (self.files, self.logs):
+            rows[:] = [row for row in rows if any(_part_of(name, row["member"]) for name in held)]
+        return True
+
     def manifest(self, document: dict[str, Any]) -> None:
         """The last member but the index. Its texts are redacted; counts and digests stay."""
         plain = self.redaction.document(document)
@@ -152,6 +169,10 @@ class Sink:
 
     def _told(self, artifact: Artifact) -> dict[str, Any]:
         return artifact.document() | {"reason": self.redaction.text(artifact.reason)}
+
+
+def _part_of(name: str, stream: str) -> bool:
+    return name == stream or (name.startswith(f"{stream}.") and bool(_PART.search(name)))
 
 
 class Contents:

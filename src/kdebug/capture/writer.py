@@ -104,6 +104,15 @@ class BundleWriter:
             os.lseek(self._fd, offset, os.SEEK_SET)
         self._offset = offset
 
+    def drop_last(self) -> Optional[Member]:
+        """Take the last member back, for the room that it takes; None when there is none left."""
+        if not self.members or self._closed:
+            return None
+        member = self.members.pop()
+        self._names.discard(member.name)
+        self._rewind(member.offset)
+        return member
+
     @property
     def size_bytes(self) -> int:
         """Of the file so far."""

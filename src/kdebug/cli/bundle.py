@@ -23,6 +23,8 @@ from kdebug.expression import TargetExpression
 from kdebug.sanitise import one_line
 from kdebug.target import Target
 
+TOLD = ("status", "problems", "target", "recipe", "started_at", "redactions")
+"""Of the manifest, in `bundle ls`."""
 _FORMAT = click.option(
     "-o", "--output", type=click.Choice(("table", "json", "yaml", "name")), default="table"
 )
@@ -113,7 +115,7 @@ def ls(file: str, output: str) -> int:
     missing = [_missing_row(row) for row in _artifacts(data) if not _members(row)]
     found = {
         "file": file, "members": rows, "not_taken": missing,
-        **{key: data.get(key) for key in ("status", "target", "recipe", "started_at", "redactions")},
+        **{key: data.get(key) for key in TOLD},
     }  # fmt: skip
     cells = [[r["outcome"], size(r["size_bytes"]), r["name"], r["reason"]] for r in rows]
     cells += [[r["outcome"], "-", r["what"], r["reason"]] for r in missing]
