@@ -41,7 +41,7 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
         pid = _target_pid(expression, options, stack)
         backend = await _local_backend(options)
         stack.push_async_callback(backend.close)
-        request = OpenTarget(pid=pid, read_only=options.read_only)
+        request = OpenTarget(pid=pid, read_only=options.read_only, root_pid=options.root_pid)
         yield await Target.open(backend, request, str(expression))
 
 
