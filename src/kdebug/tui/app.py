@@ -116,7 +116,7 @@ class KdebugApp(App[None]):
         start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
-        await screen.end_attach()
+        await screen.end_work()
         self.account += account(screen.session)
         await screen.session.close()
         if len(self.screen_stack) > 2:
@@ -127,7 +127,7 @@ class KdebugApp(App[None]):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, SessionScreen):
-                await screen.end_attach()
+                await screen.end_work()
                 self.account += account(screen.session)
                 with contextlib.suppress(Exception):
                     await screen.session.close()

@@ -107,10 +107,13 @@ class SessionScreen(Screen[None]):
         for line in self.session.notes:
             self.tell(line)
 
-    async def end_attach(self) -> None:
-        """End an attach under way, and wait until it is accounted for."""
-        for worker in self.workers:
-            if worker.group == "attach" and worker.node is self and not worker.is_finished:
+    async def end_work(self) -> None:
+        """End what this screen and its tabs are doing, an attach under way too, and wait for it.
+
+        Nobody asks any more when the session is closed, and what an attach left is in its notes.
+        """
+        for worker in list(self.workers):
+            if self in worker.node.ancestors_with_self and not worker.is_finished:
                 worker.cancel()
                 with contextlib.suppress(WorkerError):
                     await worker.wait()
