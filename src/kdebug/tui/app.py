@@ -18,6 +18,7 @@ from kdebug.expression import TargetExpression
 from kdebug.open import open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
+from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.logs import LogsPane
 from kdebug.tui.overview import OverviewPane
@@ -26,6 +27,7 @@ from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import ClusterOpener, Opener, Session
 from kdebug.tui.theme import DARK, LIGHT, THEMES
+from kdebug.tui.work import start
 
 
 class Actions(Provider):
@@ -65,6 +67,7 @@ class KdebugApp(App[None]):
         Binding("colon", "command_palette", "Commands", show=False),
         Binding("question_mark,f1", "keys", "Keys of this place"),
         Binding("ctrl+t", "other_theme", "Light or dark"),
+        Binding("ctrl+z", "suspend_process", "Suspend to the shell"),
         Binding("ctrl+q", "quit", "Leave kdebug at once", show=False, priority=True),
     ]
 
@@ -73,13 +76,13 @@ class KdebugApp(App[None]):
         expression: Optional[TargetExpression],
         options: OpenOptions,
         opener: Opener,
-        cluster_opener: ClusterOpener = open_cluster,
+        clusters: ClusterOpener = open_cluster,
     ) -> None:
         super().__init__()
         self.expression = expression
         self.options = options
         self.opener = opener
-        self.cluster_opener = cluster_opener
+        self.clusters = clusters
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -93,20 +96,20 @@ class KdebugApp(App[None]):
             self.open_session(self.expression, self.options)
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
-        session = Session(expression, options, self.opener, self.cluster_opener)
+        session = Session(expression, options, self.opener, self.clusters)
         screen = SessionScreen(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        panes: list[Pane] = [OverviewPane(session), ProcessesPane(session)]
+        panes: list[Pane] = [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
         panes += [LogsPane(session)] if session.is_pod else []
         return panes
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
-        self.run_worker(self._leave(screen), group="leave", exclusive=True)
+        start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
         self.account += account(screen.session)

@@ -19,9 +19,10 @@ from kdebug.tui.dialog import Ask, Choice
 from kdebug.tui.log_reader import LogReader
 from kdebug.tui.log_view import CLOCKS, LogView
 from kdebug.tui.log_window import LogRow
-from kdebug.tui.pane import Pane, later
+from kdebug.tui.pane import Pane
 from kdebug.tui.session import Session
 from kdebug.tui.text import plain
+from kdebug.tui.work import start
 from kdebug.units import size
 
 EVERYONE = "all containers"
@@ -144,7 +145,7 @@ class LogsPane(Pane):
     @on(LogView.AtTop)
     def _at_top(self) -> None:
         if self.may_load():
-            self.run_worker(later(self._load_older), group="older", exclusive=True, exit_on_error=True)
+            start(self, "older", self._load_older)
 
     async def _load_older(self) -> None:
         with self.session.waiting("older lines"):
@@ -218,7 +219,7 @@ class LogsPane(Pane):
 
         def answered(path: Optional[str]) -> None:
             if path:
-                self.run_worker(self._save(path, rows), group="save", exit_on_error=True)
+                start(self, "save", self._save, path, rows)
 
         self.app.push_screen(Ask(f"Save {len(rows):,} lines to", name), answered)
 

@@ -157,7 +157,6 @@ class OverviewPane(Pane):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "wait", "Attach by itself when the container starts"),
-        Binding("escape", "cancel", "Cancel the attach", show=False),
     ]
 
     def __init__(self, session: Session) -> None:
@@ -255,12 +254,7 @@ class OverviewPane(Pane):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
         if action == "wait":
             return self.session.is_pod and self.session.state in (State.CLOSED, State.ENDED)
-        if action == "cancel":
-            return self.session.state is State.OPENING
         return True
 
     def action_wait(self) -> None:
         cast(Any, self.screen).attach(wait=True)
-
-    def action_cancel(self) -> None:
-        cast(Any, self.screen).cancel_attach()

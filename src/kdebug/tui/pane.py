@@ -7,8 +7,7 @@ nobody asks either; the session itself finds the toolbox again, and the loop goe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, cast
+from typing import TYPE_CHECKING, ClassVar, Optional, cast
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -19,6 +18,7 @@ from kdebug.errors import KdebugError
 from kdebug.tui.process_model import INTERVAL_SECONDS as INTERVAL_SECONDS
 from kdebug.tui.session import Session, State
 from kdebug.tui.text import plain
+from kdebug.tui.work import start
 
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
@@ -92,7 +92,7 @@ class Pane(Widget):
         """It is seen now."""
         if not self.seen:
             self.seen = True
-            self.run_worker(later(self._loop), group="refresh", exclusive=True, exit_on_error=True)
+            start(self, "refresh", self._loop)
 
     def stop(self) -> None:
         self.seen = False
@@ -109,7 +109,7 @@ class Pane(Widget):
         """Put the focus where the keys of this tab work."""
         for widget in self.query("*"):
             if widget.focusable:
-                widget.focus()
+                self.screen.set_focus(widget)
                 return
 
     async def _loop(self) -> None:
@@ -138,12 +138,6 @@ class Pane(Widget):
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
             pass
-
-
-def later(work: Callable[[], Coroutine[Any, Any, None]]) -> Any:
-    """For `run_worker`: the coroutine is made as the worker starts, so that none is left over by a worker
-    that was replaced before. (Textual's type for that has no room for an async method.)"""
-    return work
 
 
 def labelled(pairs: list[tuple[str, str]]) -> Text:

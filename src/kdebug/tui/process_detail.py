@@ -29,10 +29,11 @@ from kdebug.protocol.processes import (
     ThreadInfo,
 )
 from kdebug.target import Target
-from kdebug.tui.pane import Notice, labelled, later
+from kdebug.tui.pane import Notice, labelled
 from kdebug.tui.session import Session
 from kdebug.tui.table import Cell, Column, LineTable
 from kdebug.tui.theme import BAD, DIM, PLAIN, WARN
+from kdebug.tui.work import start
 from kdebug.units import duration, rfc3339, size
 
 MASK = "••••••••"
@@ -219,7 +220,7 @@ class ProcessDetailView(Widget):
     def _load(self) -> None:
         self._titles()
         if self.process is not None:
-            self.run_worker(later(self._load_section), group="detail", exclusive=True, exit_on_error=True)
+            start(self, "detail", self._load_section)
 
     async def _load_section(self) -> None:
         process, name = self.process, self.section

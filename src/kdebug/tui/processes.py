@@ -20,6 +20,7 @@ from kdebug.tui.process_model import ProcessRow, tree
 from kdebug.tui.session import Session
 from kdebug.tui.table import Cell, Column, LineTable
 from kdebug.tui.theme import ACCENT, BAD, DIM, PLAIN, WARN
+from kdebug.tui.work import start
 from kdebug.units import duration, size
 
 BUSY_PERCENT = 80.0
@@ -229,7 +230,7 @@ class ProcessesPane(Pane):
 
         def answered(yes: Optional[bool]) -> None:
             if yes:
-                self.run_worker(self._send(process, name), group="signal", exit_on_error=True)
+                start(self, "signal", self._send, process, name)
 
         self.app.push_screen(Confirm(f"Send {name} to {process.pid} ({process.name})?", warning), answered)
 

@@ -22,6 +22,7 @@ from kdebug.target import Target
 from kdebug.target.cluster import Cluster, PodRef, Story
 from kdebug.target.options import OpenOptions
 from kdebug.tui.process_model import ProcessModel
+from kdebug.tui.tasks import Tasks
 from kdebug.usage import Usage
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class Session:
         """What the user must know: what was created, what is missing."""
         self.actions: list[str] = []
         """What was changed in the target, for the note at leaving."""
+        self.tasks = Tasks()
         self.pending: dict[int, tuple[str, float]] = {}
         """What is being waited for, and since when (monotonic)."""
         self._serial = 0
@@ -115,6 +117,7 @@ class Session:
             self._become(State.CLOSED, error)
             raise
         except BaseException:
+            # Cancelled. What was added until then remains, and the notes say so.
             self._become(State.CLOSED, Failed("the attach was cancelled"))
             raise
         self.target = target
@@ -260,7 +263,8 @@ class Session:
         self.changed()
 
     async def close(self) -> None:
-        """Let go of the target and of the cluster. Idempotent."""
+        """Let go of the target and of the cluster; copies that still run are cancelled. Idempotent."""
+        await self.tasks.cancel_all()
         await self._release()
         if self._choosing is not None:
             self._choosing.cancel()

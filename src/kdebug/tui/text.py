@@ -43,6 +43,12 @@ def wrapped(text: str, width: int) -> list[str]:
     return [*lines, line]
 
 
+def safe_line(line: bytes) -> str:
+    """One line of a file: tabs as blanks up to the next eighth column, everything else sanitised."""
+    text = line.decode("utf-8", "surrogateescape")
+    return one_line(text.expandtabs(8) if "\t" in text else text)
+
+
 def plain(text: str, style: str = "") -> Text:
     """One line of remote text for a widget; never markup."""
     return Text(one_line(text[:MAX_SHOWN]), style=style, no_wrap=True, end="")
