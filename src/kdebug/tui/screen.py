@@ -195,14 +195,16 @@ class SessionScreen(Screen[None]):
 
     @on(Input.Submitted, "#filter")
     def _filter_kept(self, event: Input.Submitted) -> None:
-        self.query_one("#filter", Input).display = False
+        self._end_filter()
         self.pane.filter(event.value)  # the last letters may still be on their way
         self.pane.focus_first()
 
+    def _end_filter(self) -> None:
+        self.query_one("#filter", Input).display = False
+
     def action_back(self) -> None:
-        field = self.query_one("#filter", Input)
-        if field.display:
-            field.display = False
+        if self.query_one("#filter", Input).display:
+            self._end_filter()
             self.pane.filter("")
         elif self.session.state is State.OPENING:
             start(self, "cancel", self.cancel_attach)

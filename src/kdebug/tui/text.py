@@ -29,6 +29,12 @@ def fit(text: str, width: int, right: bool = False) -> str:
     return padding + safe if right else safe + padding
 
 
+def safe_line(line: bytes) -> str:
+    """One line of a file: tabs as blanks up to the next eighth column, everything else sanitised."""
+    text = line.decode("utf-8", "surrogateescape")
+    return one_line(text.expandtabs(8) if "\t" in text else text)
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """`text`, made safe, in lines of at most `width` cells; broken at blanks where there are some."""
     lines, line = [], ""
@@ -41,12 +47,6 @@ def wrapped(text: str, width: int) -> list[str]:
         *full, line = chop_cells(word, max(1, width)) or [""]
         lines += full
     return [*lines, line]
-
-
-def safe_line(line: bytes) -> str:
-    """One line of a file: tabs as blanks up to the next eighth column, everything else sanitised."""
-    text = line.decode("utf-8", "surrogateescape")
-    return one_line(text.expandtabs(8) if "\t" in text else text)
 
 
 def plain(text: str, style: str = "") -> Text:
