@@ -74,11 +74,11 @@ async def ui(
     *,
     options: OpenOptions | None = None,
     opener: Opener = open_target,
-    clusters: ClusterOpener = open_cluster,
+    cluster_opener: ClusterOpener = open_cluster,
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> AsyncIterator[Ui]:
     parsed = parse(expression) if isinstance(expression, str) else expression
-    app = KdebugApp(parsed, options or OpenOptions(), opener, clusters)
+    app = KdebugApp(parsed, options or OpenOptions(), opener, cluster_opener)
     async with app.run_test(size=size) as pilot:
         yield Ui(app, pilot)
         for screen in app.screen_stack:

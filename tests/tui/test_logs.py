@@ -35,7 +35,7 @@ def logs(ui: Ui) -> LogsPane:
 
 def run(cluster: FakeCluster, script: Any, **options: Any) -> None:
     opener = options.pop("opener", own_process)
-    play("web", script, opener=opener, clusters=cluster.opener(), **options)
+    play("web", script, opener=opener, cluster_opener=cluster.opener(), **options)
 
 
 async def opened(ui: Ui) -> LogView:

@@ -81,7 +81,7 @@ def test_a_pod_that_cannot_be_entered_is_told_by_kubernetes_alone() -> None:
         await ui.shows("fatal: out of memory")
         assert ui.screen.pane.title == "Logs" and "previous instance" in ui.text()
 
-    play("web", script, opener=refusing(NOT_RUNNING), clusters=cluster.opener(), size=(80, 24))
+    play("web", script, opener=refusing(NOT_RUNNING), cluster_opener=cluster.opener(), size=(80, 24))
 
 
 def test_waiting_attaches_by_itself_and_can_be_cancelled() -> None:
@@ -116,7 +116,7 @@ def test_waiting_attaches_by_itself_and_can_be_cancelled() -> None:
         await ui.shows("Top by CPU")
 
     cluster = FakeCluster(pod_object(**CRASHED))
-    play("web", script, opener=opener, clusters=cluster.opener())
+    play("web", script, opener=opener, cluster_opener=cluster.opener())
 
 
 def test_of_an_owner_the_pod_that_is_attached_is_the_one_that_is_described() -> None:
@@ -132,7 +132,7 @@ def test_of_an_owner_the_pod_that_is_attached_is_the_one_that_is_described() -> 
         await ui.attached()
         await ui.shows("shop/web › app")
 
-    play("deploy/shop", script, opener=opener, clusters=FakeCluster().opener())
+    play("deploy/shop", script, opener=opener, cluster_opener=FakeCluster().opener())
     ((expression, options),) = asked
     assert expression == "pod/web" and options.pod.container == "app"
 
@@ -162,7 +162,7 @@ def test_a_target_that_ended_leaves_its_data_marked_until_the_new_one_answers() 
         await ui.until(lambda: "new instance" not in ui.text())
         assert ui.screen.session.generation == 2
 
-    play("web", script, opener=opener, clusters=FakeCluster().opener())
+    play("web", script, opener=opener, cluster_opener=FakeCluster().opener())
 
 
 def test_hostile_facts_never_reach_the_screen_raw() -> None:
@@ -182,4 +182,4 @@ def test_hostile_facts_never_reach_the_screen_raw() -> None:
             assert all(c.isprintable() or c == "\n" for c in ui.text())
 
     cluster = FakeCluster(pod, listed=events)
-    play("web", script, opener=refusing(Failed(evil, why=evil)), clusters=cluster.opener())
+    play("web", script, opener=refusing(Failed(evil, why=evil)), cluster_opener=cluster.opener())

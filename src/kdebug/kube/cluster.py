@@ -9,11 +9,23 @@ from urllib.parse import quote
 
 from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
-from kdebug.kube import ephemeral, ladder, logs, rights, sessions, story
+from kdebug.kube import ephemeral, ladder, logs, podlist, rights, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.entry import choose, open_api, profile, toolbox_spec
 from kdebug.kube.pods import Selected, containers, get_pod
-from kdebug.target.cluster import EventInfo, LogLine, LogQuery, Permission, PlanStep, PodRef, Session, Story
+from kdebug.target.cluster import (
+    EventInfo,
+    Intent,
+    LogLine,
+    LogQuery,
+    Permission,
+    PlanStep,
+    PodDelta,
+    PodRef,
+    PodSummary,
+    Session,
+    Story,
+)
 from kdebug.target.options import OpenOptions, PodOptions
 
 
@@ -26,8 +38,23 @@ class KubeCluster:
         self._note = note
 
     @property
+    def context(self) -> str:
+        return self.api.config.context
+
+    @property
     def namespace(self) -> str:
         return self.api.config.namespace
+
+    async def namespaces(self) -> list[str]:
+        return await podlist.namespaces(self.api)
+
+    def pods(self, namespace: str) -> AsyncIterator[PodDelta]:
+        return podlist.watched(self.api, namespace)
+
+    def intent(self, pod: PodSummary, container: str) -> Intent:
+        name, custom = profile(self._options.profile)
+        image = toolbox_spec(self._options).image
+        return podlist.intent(pod, container, image, name, custom)
 
     async def choose(self, expression: TargetExpression) -> PodRef:
         return pod_ref(await choose(self.api, expression, self._options, self._note))

@@ -15,7 +15,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.worker import WorkerFailed
 
 from kdebug.expression import TargetExpression
-from kdebug.open import open_cluster, open_target
+from kdebug.open import contexts, open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.files import FilesPane
@@ -23,6 +23,7 @@ from kdebug.tui.help import HelpScreen
 from kdebug.tui.logs import LogsPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
+from kdebug.tui.picker import ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import ClusterOpener, Opener, Session
@@ -76,13 +77,14 @@ class KdebugApp(App[None]):
         expression: Optional[TargetExpression],
         options: OpenOptions,
         opener: Opener,
-        clusters: ClusterOpener = open_cluster,
+        cluster_opener: ClusterOpener = open_cluster,
     ) -> None:
         super().__init__()
         self.expression = expression
         self.options = options
         self.opener = opener
-        self.clusters = clusters
+        self.cluster_opener = cluster_opener
+        self.contexts: ContextReader = contexts
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -94,9 +96,11 @@ class KdebugApp(App[None]):
     def on_mount(self) -> None:
         if self.expression is not None:
             self.open_session(self.expression, self.options)
+        else:
+            self.push_screen(PickerScreen(self.options, self.cluster_opener, self.contexts))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
-        session = Session(expression, options, self.opener, self.clusters)
+        session = Session(expression, options, self.opener, self.cluster_opener)
         screen = SessionScreen(session, self.panes(session))
         self.push_screen(screen)
         return screen
@@ -112,6 +116,7 @@ class KdebugApp(App[None]):
         start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
+        await screen.end_attach()
         self.account += account(screen.session)
         await screen.session.close()
         if len(self.screen_stack) > 2:
@@ -122,6 +127,7 @@ class KdebugApp(App[None]):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, SessionScreen):
+                await screen.end_attach()
                 self.account += account(screen.session)
                 with contextlib.suppress(Exception):
                     await screen.session.close()
@@ -151,7 +157,7 @@ class KdebugApp(App[None]):
     def tell(self, message: str) -> None:
         """A passing line at the bottom of whatever screen is there."""
         screen = self.screen
-        if isinstance(screen, SessionScreen):
+        if isinstance(screen, (SessionScreen, PickerScreen)):
             screen.tell(message)
         else:
             self.notify(one_line(message), markup=False)
@@ -172,7 +178,8 @@ def root_of(error: BaseException) -> BaseException:
 def account(session: Session) -> list[str]:
     """The note at leaving: what was attached, what was done, what remains."""
     target = session.target
-    lines = list(target.account) if target is not None else []
+    # Without a target, what was tried may have left something behind: the notes say so.
+    lines = list(target.account) if target is not None else list(session.notes)
     return lines + [f"Done in the target: {action}." for action in session.actions]
 
 

@@ -96,13 +96,8 @@ class SessionScreen(Screen[None]):
         """Open the target in the background, or once it starts; the first tab shows how far it is."""
         start(self, "attach", self._open_target, wait)
 
-    async def cancel_attach(self) -> None:
-        """End an attach under way, and wait until it is accounted for."""
-        for worker in self.workers:
-            if worker.group == "attach" and worker.node is self and not worker.is_finished:
-                worker.cancel()
-                with contextlib.suppress(WorkerError):
-                    await worker.wait()
+    def cancel_attach(self) -> None:
+        self.workers.cancel_group(self, "attach")
 
     async def _open_target(self, wait: bool) -> None:
         try:
@@ -111,6 +106,14 @@ class SessionScreen(Screen[None]):
             return  # the session knows why, and the first tab shows it
         for line in self.session.notes:
             self.tell(line)
+
+    async def end_attach(self) -> None:
+        """End an attach under way, and wait until it is accounted for."""
+        for worker in self.workers:
+            if worker.group == "attach" and worker.node is self and not worker.is_finished:
+                worker.cancel()
+                with contextlib.suppress(WorkerError):
+                    await worker.wait()
 
     def action_attach_again(self) -> None:
         if self.session.state in (State.LIVE, State.OPENING):
@@ -207,7 +210,7 @@ class SessionScreen(Screen[None]):
             self._end_filter()
             self.pane.filter("")
         elif self.session.state is State.OPENING:
-            start(self, "cancel", self.cancel_attach)
+            self.cancel_attach()
         self.pane.focus_first()
 
     # The rest
