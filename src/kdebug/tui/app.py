@@ -13,18 +13,21 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from kdebug import settings
 from kdebug.expression import TargetExpression
 from kdebug.open import open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
+from kdebug.tui.access import AccessPane
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
+from kdebug.tui.network import NetworkPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import Opener, Session
-from kdebug.tui.theme import DARK, LIGHT, THEMES
+from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
 from kdebug.tui.work import start
 
 
@@ -59,6 +62,7 @@ class KdebugApp(App[None]):
     """One run of the UI."""
 
     TITLE = "kdebug"
+    CSS = MONO_CSS
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Actions}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -71,7 +75,9 @@ class KdebugApp(App[None]):
     def __init__(
         self, expression: Optional[TargetExpression], options: OpenOptions, opener: Opener
     ) -> None:
-        super().__init__()
+        theme = chosen_theme(settings.load().get("theme", AUTO), os.environ)
+        # Without colours the terminal's own are kept: Textual then sends none at all, not shades of grey.
+        super().__init__(ansi_color=True if without_colour(os.environ) else None)
         self.expression = expression
         self.options = options
         self.opener = opener
@@ -79,9 +85,9 @@ class KdebugApp(App[None]):
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
         """What was done and what remains, for after the screen is gone."""
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = DARK.name
+        for known in THEMES:
+            self.register_theme(known)
+        self.theme = theme.name
 
     def on_mount(self) -> None:
         if self.expression is not None:
@@ -95,7 +101,13 @@ class KdebugApp(App[None]):
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        return [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
+        return [
+            OverviewPane(session),
+            ProcessesPane(session),
+            FilesPane(session),
+            NetworkPane(session),
+            AccessPane(session),
+        ]
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
@@ -135,6 +147,11 @@ class KdebugApp(App[None]):
 
     def action_keys(self) -> None:
         self.push_screen(HelpScreen(self.screen))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
+        if action == "other_theme":
+            return self.theme != MONO.name
+        return super().check_action(action, parameters)
 
     def action_other_theme(self) -> None:
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name

@@ -9,6 +9,7 @@ from typing import ClassVar, Optional
 
 from rich.text import Text
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
@@ -294,6 +295,8 @@ class FilesPane(Pane):
             self.remove_class("reading")
         elif self.table.needle:
             self.table.filter("")
+        else:
+            raise SkipAction
         self.table.focus()
 
     # The preview

@@ -29,6 +29,8 @@ Cell = tuple[str, str]
 GAP = 1
 MARK = "●"
 MIN_FLEXIBLE = 12
+GOOD_FLEXIBLE = 32
+"""The flexible column gets this much before others grow to their `more`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Column(Generic[Row]):
     right: bool = False
     optional: int = 0
     """Columns with the highest number leave first when the screen is narrow; 0 stays."""
+    more: int = 0
+    """Up to this width where the screen has room beyond what the flexible column needs."""
 
 
 class LineTable(ScrollView, Generic[Row], can_focus=True):
@@ -309,7 +313,12 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
                 break
             shown.remove(leaving)
         rest = max(1, width - 2 - fixed)
-        return [(column, column.width or rest) for column in shown]
+        widths = []
+        for column in shown:
+            extra = max(0, min(column.more - column.width, rest - GOOD_FLEXIBLE)) if column.more else 0
+            rest -= extra
+            widths.append(column.width + extra)
+        return [(column, size or rest) for column, size in zip(shown, widths)]
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
