@@ -28,6 +28,7 @@ from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import Opener, Session
 from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
+from kdebug.tui.tour import TourScreen
 from kdebug.tui.work import start
 
 
@@ -73,7 +74,12 @@ class KdebugApp(App[None]):
     ]
 
     def __init__(
-        self, expression: Optional[TargetExpression], options: OpenOptions, opener: Opener
+        self,
+        expression: Optional[TargetExpression],
+        options: OpenOptions,
+        opener: Opener,
+        *,
+        tour: bool = False,
     ) -> None:
         theme = chosen_theme(settings.load().get("theme", AUTO), os.environ)
         # Without colours the terminal's own are kept: Textual then sends none at all, not shades of grey.
@@ -81,6 +87,8 @@ class KdebugApp(App[None]):
         self.expression = expression
         self.options = options
         self.opener = opener
+        self.tour = tour
+        """Whether the practice target is shown with the guided tour."""
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
@@ -95,7 +103,8 @@ class KdebugApp(App[None]):
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
         session = Session(expression, options, self.opener)
-        screen = SessionScreen(session, self.panes(session))
+        guided = self.tour and expression.scheme == "demo"
+        screen = (TourScreen if guided else SessionScreen)(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
@@ -185,6 +194,6 @@ def run(
     tour: bool = False,
 ) -> tuple[list[str], str]:
     """Run the UI until it is left: the account, and a line about a defect in kdebug itself, or ""."""
-    app = KdebugApp(expression, options, opener)
+    app = KdebugApp(expression, options, opener, tour=tour)
     app.run()
     return app.account, app.defect

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from kdebug.tui.screen import SessionScreen
 
 INTERVAL_SECONDS = 3.0
-COST_FACTOR = 20
-"""Sockets are joined by reading everybody's descriptors: looking takes at most a twentieth of the time."""
+COST_FACTOR = 10
+"""Sockets are joined by reading everybody's descriptors: looking takes at most a tenth of the time."""
 LONGEST_SECONDS = 60.0
 NAMES_SECONDS = 15.0
 """A PID may be given to another process: the names are looked at anew after this long."""
@@ -89,6 +89,8 @@ class NetworkPane(Pane):
         self._samples: Optional[Samples] = None
         self._config_needle = ""
         self._generation = -1
+        self._ended = False
+        """The connection in the details has just gone: the cursor's next move is not the user's."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="network-summary")
@@ -98,7 +100,7 @@ class NetworkPane(Pane):
                     COLUMNS, lambda row: row.key, sort="state", id="sockets-table",
                     empty="no sockets", search=search_text,
                 )  # fmt: skip
-                yield ConnectionView(self.session)
+                yield ConnectionView(self.session, self._names)
             with VerticalScroll(id="config", can_focus=True):
                 yield Static(id="config-text")
         yield self.notice
@@ -162,10 +164,13 @@ class NetworkPane(Pane):
     # Showing
 
     def _show(self) -> None:
-        rows = self.model.rows.values()
-        self.table.show(row for row in rows if self._wanted(row))
-        if self.connection.key is not None:
-            self.connection.update(self.model.rows.get(self.connection.key))
+        rows = self.model.rows
+        key = self.connection.key
+        if key is not None:
+            # Its row goes, the cursor moves on, and what is told about it stays until somebody moves.
+            self._ended = self.connection.exists and key not in rows and self.has_class("detailed")
+            self.connection.update(rows.get(key))
+        self.table.show(row for row in rows.values() if self._wanted(row))
         self._show_summary()
 
     def _wanted(self, row: SocketRow) -> bool:
@@ -181,7 +186,8 @@ class NetworkPane(Pane):
         looks = styles(self.app.theme_variables)
         if self.shows_interfaces:
             return Text("interfaces, routes, resolver and counters   [i] sockets", looks[DIM], end="")
-        text = plain(f"{len(self.model.rows)} sockets ")
+        count = len(self.model.rows)
+        text = plain(f"{count} socket{'' if count == 1 else 's'} ")
         for state, count in self.model.states().items():
             mark = LOUD if state == "CLOSE-WAIT" else ""
             text.append_text(plain(f" {count} {state}{mark} "))
@@ -270,7 +276,8 @@ class NetworkPane(Pane):
 
     @on(LineTable.Highlighted, "#sockets-table")
     def _highlighted(self, event: LineTable.Highlighted) -> None:
-        if self.has_class("detailed") and event.row is not None:
+        ended, self._ended = self._ended, False
+        if self.has_class("detailed") and event.row is not None and not ended:
             self.connection.open(event.row)
 
     def action_owner(self) -> None:

@@ -13,10 +13,10 @@ from textual.widgets import Static
 
 from kdebug.errors import KdebugError
 from kdebug.protocol.network import Socket
-from kdebug.protocol.processes import FdPage, Process, ProcessDetail
+from kdebug.protocol.processes import FdPage, Process
 from kdebug.target import Target
 from kdebug.tui.lines import Line, draw
-from kdebug.tui.network_rows import GROWN, SocketKey, SocketRow, protocol
+from kdebug.tui.network_rows import GROWN, Names, SocketKey, SocketRow, protocol
 from kdebug.tui.session import Session
 from kdebug.tui.theme import PLAIN, styles
 from kdebug.tui.work import start
@@ -43,9 +43,9 @@ MEANINGS = {
 class Owner:
     """One process that holds the socket, as far as it may be seen."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, process: Optional[Process]) -> None:
         self.pid = pid
-        self.process: Optional[Process] = None
+        self.process = process
         self.fds: tuple[int, ...] = ()
         self.problem = ""
 
@@ -58,9 +58,10 @@ class ConnectionView(VerticalScroll, can_focus=True):
     ConnectionView Static { height: auto; }
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, names: Names) -> None:
         super().__init__(id="connection")
         self.session = session
+        self._names = names
         self.key: Optional[SocketKey] = None
         self.row: Optional[SocketRow] = None
         self._gone_at: Optional[float] = None
@@ -68,6 +69,11 @@ class ConnectionView(VerticalScroll, can_focus=True):
 
     def compose(self) -> ComposeResult:
         yield Static(id="connection-text")
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was there at the last look."""
+        return self.row is not None and self._gone_at is None
 
     def open(self, row: SocketRow) -> None:
         """Look at another connection."""
@@ -88,13 +94,12 @@ class ConnectionView(VerticalScroll, can_focus=True):
 
     async def _ask_owners(self, entry: Socket) -> None:
         for pid in (entry.pids or ())[:MAX_OWNERS]:
-            owner = Owner(pid)
+            owner = Owner(pid, self._names.process(pid))
             try:
-                detail, fds = await self.session.ask(f"the owner {pid}", partial(_look, pid))
+                fds = await self.session.ask(f"the descriptors of {pid}", partial(_fds, pid))
             except KdebugError as error:
                 owner.problem = str(error)
             else:
-                owner.process = detail.process
                 wanted = f"socket:[{entry.inode}]"
                 owner.fds = tuple(item.fd for item in fds.items if item.target == wanted)
             self._owners.append(owner)
@@ -112,8 +117,8 @@ class ConnectionView(VerticalScroll, can_focus=True):
         self._draw()
 
 
-async def _look(pid: int, target: Target) -> tuple[ProcessDetail, FdPage]:
-    return await target.process(pid), await target.fds(pid)
+async def _fds(pid: int, target: Target) -> FdPage:
+    return await target.fds(pid)
 
 
 def fact_lines(pairs: list[tuple[str, str]]) -> Iterator[Line]:
@@ -170,6 +175,8 @@ def _owner_facts(entry: Socket, owners: list[Owner]) -> list[tuple[str, str]]:
         pairs.append(("owner", f"{owner.pid} {_command(owner)}"))
         if owner.fds:
             pairs.append(("", "descriptor " + ", ".join(map(str, owner.fds)) + f", {_user(owner)}"))
+        if owner.problem:
+            pairs.append(("", owner.problem))
     if len(pids) > MAX_OWNERS:
         pairs.append(("", f"and {len(pids) - MAX_OWNERS} more"))
     return pairs or [("owner", ", ".join(map(str, pids[:MAX_OWNERS])))]
@@ -177,12 +184,12 @@ def _owner_facts(entry: Socket, owners: list[Owner]) -> list[tuple[str, str]]:
 
 def _command(owner: Owner) -> str:
     if owner.process is None:
-        return owner.problem or "…"
+        return "(its command is not known)"
     return " ".join(owner.process.cmdline or ()) or f"[{owner.process.name}]"
 
 
 def _user(owner: Owner) -> str:
     process = owner.process
-    if process is None:
-        return "user unknown"
+    if process is None or (process.user is None and process.uid is None):
+        return "of a user that is not known"
     return f"user {process.user or process.uid}"

@@ -191,7 +191,9 @@ COLUMNS: list[Column[SocketRow]] = [
         lambda r: r.entry.tx_queue_bytes or 0, True, True,
     ),
     Column("local", "LOCAL", 15, lambda r: (r.entry.local, PLAIN), lambda r: _port(r.entry.local), more=45),
-    Column("remote", "REMOTE", 0, lambda r: (r.entry.remote, PLAIN), lambda r: _port(r.entry.remote)),
+    Column(
+        "remote", "REMOTE", 0, lambda r: (r.entry.remote, PLAIN), lambda r: _port(r.entry.remote), more=27
+    ),
     Column("owner", "PROCESS", 14, _owner, lambda r: (r.entry.pids or (0,))[0], more=24),
     Column(
         "rtt", "RTT ms", 7, _rtt, lambda r: r.entry.rtt_ms or 0.0, descending=True, right=True, optional=2
