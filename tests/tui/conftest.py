@@ -75,9 +75,10 @@ async def ui(
     options: OpenOptions | None = None,
     opener: Opener = open_target,
     size: tuple[int, int] = (WIDTH, HEIGHT),
+    tour: bool = False,
 ) -> AsyncIterator[Ui]:
     parsed = parse(expression) if isinstance(expression, str) else expression
-    app = KdebugApp(parsed, options or OpenOptions(), opener)
+    app = KdebugApp(parsed, options or OpenOptions(), opener, tour=tour)
     async with app.run_test(size=size) as pilot:
         yield Ui(app, pilot)
         for screen in app.screen_stack:

@@ -66,6 +66,8 @@ class ConnectionView(VerticalScroll, can_focus=True):
         self.row: Optional[SocketRow] = None
         self._gone_at: Optional[float] = None
         self._owners: list[Owner] = []
+        self.told = ""
+        """What is shown."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="connection-text")
@@ -111,6 +113,7 @@ class ConnectionView(VerticalScroll, can_focus=True):
             pairs = connection_facts(self.row, self._owners, time.monotonic(), gone)
             looks = styles(self.app.theme_variables)
             text = draw(fact_lines(pairs), looks, max(1, self.size.width - 4))
+            self.told = text.plain
             self.query_one("#connection-text", Static).update(text)
 
     def on_resize(self) -> None:

@@ -73,6 +73,11 @@ MONO = Theme(
         "block-cursor-background": "ansi_default",
         "block-cursor-text-style": "bold reverse",
         "kdebug-mono": "1",
+        "ansi-background": "ansi_default",
+        "ansi-foreground": "ansi_default",
+        "border-blurred": "ansi_default",
+        "scrollbar": "ansi_default",
+        "scrollbar-background": "ansi_default",
     },
 )
 THEMES = (DARK, LIGHT, MONO)
@@ -85,6 +90,7 @@ App:nocolor LineTable > .linetable--cursor { text-style: bold reverse; }
 App:nocolor LineTable > .linetable--cursor-blurred { text-style: underline; }
 App:nocolor LineTable > .linetable--header { text-style: bold underline; }
 App:nocolor OptionList > .option-list--option-highlighted { text-style: bold reverse; }
+App:nocolor Input > .input--cursor { text-style: reverse; }
 App:nocolor Notice { text-style: bold; }
 """
 """What backgrounds say otherwise."""
