@@ -35,11 +35,23 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
 
             yield await open_pod(expression, options, stack)
             return
+        if expression.scheme == "bundle":
+            yield await _open_bundle(expression, stack)
+            return
         pid = _target_pid(expression, options, stack)
         backend = await _local_backend(options)
         stack.push_async_callback(backend.close)
         request = OpenTarget(pid=pid, read_only=options.read_only)
         yield await Target.open(backend, request, str(expression))
+
+
+async def _open_bundle(expression: TargetExpression, stack: contextlib.AsyncExitStack) -> Target:
+    from kdebug.capture.offline import OfflineBackend
+    from kdebug.capture.reader import BundleReader
+
+    backend = OfflineBackend(BundleReader(expression.value))
+    stack.push_async_callback(backend.close)
+    return Target(backend, backend.info, str(expression))
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +87,7 @@ def _target_pid(
         return demo.pid
     raise Failed(
         f"{expression} cannot be opened",
-        why="this version of kdebug opens pods, local:PID and demo:",
+        why="this version of kdebug opens pods, local:PID, bundle:FILE and demo:",
         next_step="try `kdebug demo`",
     )
 

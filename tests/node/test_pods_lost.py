@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from kdebug.cli.files import pieces
 from kdebug.errors import ConnectionLost
 from kdebug.target import Target
+from kdebug.target.reader import pieces
 
 from .support import images, targets, toolboxes
 from .support.cli import Kdebug

@@ -26,7 +26,12 @@ BODIES = [
     b'{"request":"read","path":"/etc/hostname","size":10}',
     b'{"request":"stat","path":"/etc"}',
     b'{"request":"access"}',
+    b'{"request":"begin-write","path":"/x"}',
+    b'{"request":"write","handle":"w1","offset":0,"size":4,"sha256":"' + b"0" * 64 + b'"}',
+    b'{"request":"remove","path":"/x","recursive":true}',
+    b'{"request":"digest","path":"/etc/hostname"}',
 ]
+"""No target is open, so that nothing is changed."""
 
 
 def mutated(chance: random.Random, kinds: list[int], bodies: list[bytes]) -> bytes:
@@ -78,7 +83,7 @@ def converse(stream: bytes) -> None:
 @pytest.mark.soak
 def test_the_agent(seed: int) -> None:
     chance = random.Random(seed)
-    kinds = [framing.REQUEST] * 8 + [framing.CANCEL, framing.PING, framing.PONG]
+    kinds = [framing.REQUEST] * 80 + [framing.CANCEL, framing.PING, framing.PONG] * 10 + [framing.DATA]
     sent, settled = 0, 0
     while sent < FRAMES:
         batch = [mutated(chance, kinds, BODIES) for _ in range(2000)]

@@ -572,5 +572,6 @@ def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyP
 
 
 def test_dispatch_answers_every_request() -> None:
+    assert all(map(dispatch._handler, ask.registered().values()))
     assert set(dispatch._HANDLERS) == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())

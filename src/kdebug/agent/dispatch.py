@@ -6,6 +6,7 @@ each attach, inside the pod's CPU quota and memory, and most sessions ask for on
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
@@ -35,6 +36,11 @@ from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, Tar
 R = TypeVar("R")
 Handler = Callable[[Session, Any, threading.Event], Any]
 _HANDLERS: dict[type, Handler] = {}
+_LATER = {
+    "kdebug.protocol.transfer": "kdebug.agent.dispatch_writes",
+    "kdebug.protocol.writes": "kdebug.agent.dispatch_writes",
+}
+"""Handlers by the module of their requests, loaded at the first of them."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,19 @@ def handle(session: Session, request: ask.Request[R], cancelled: threading.Event
     if request.mutates and session.read_only:
         raise AccessDenied(f"{request.name} is refused", why="this session is read-only")
     try:
-        answer: R = _HANDLERS[type(request)](session, request, cancelled)
+        answer: R = _handler(type(request))(session, request, cancelled)
         return answer
     except OSError as error:
         raise target_gone(session) or from_os_error(error, f"{request.name} failed") from error
 
 
-def _handles(request: type) -> Callable[[Handler], Handler]:
+def _handler(request: type) -> Handler:
+    if request not in _HANDLERS:
+        importlib.import_module(_LATER[request.__module__])
+    return _HANDLERS[request]
+
+
+def handles(request: type) -> Callable[[Handler], Handler]:
     def add(handler: Handler) -> Handler:
         _HANDLERS[request] = handler
         return handler
@@ -93,14 +105,14 @@ def _page(
     return tuple(rows), session.cursors.put(cursor) if more else ""
 
 
-@_handles(ask.OpenTarget)
+@handles(ask.OpenTarget)
 def _open(session: Session, request: ask.OpenTarget, cancelled: threading.Event) -> TargetInfo:
     found = identity.find_target(session.proc, request.pid, request.container)
     session.bind(found.pid, found.start_ticks, found.container, request.read_only)
     return identity.target_info(session.proc, found, session.read_only)
 
 
-@_handles(ask.GetAgentInfo)
+@handles(ask.GetAgentInfo)
 def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Event) -> AgentInfo:
     return identity.agent_info(
         session.proc,
@@ -111,12 +123,12 @@ def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Eve
     )
 
 
-@_handles(ask.GetAccess)
+@handles(ask.GetAccess)
 def _access(session: Session, request: ask.GetAccess, cancelled: threading.Event) -> Access:
     return abilities.measure(session.proc, session.require_target(), session.root)
 
 
-@_handles(ask.ListProcesses)
+@handles(ask.ListProcesses)
 def _processes(session: Session, request: ask.ListProcesses, cancelled: threading.Event) -> ProcessPage:
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
@@ -141,7 +153,7 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threadin
     )
 
 
-@_handles(ask.GetProcess)
+@handles(ask.GetProcess)
 def _process(session: Session, request: ask.GetProcess, cancelled: threading.Event) -> ProcessDetail:
     from kdebug.probe import process_detail
 
@@ -150,7 +162,7 @@ def _process(session: Session, request: ask.GetProcess, cancelled: threading.Eve
     )
 
 
-@_handles(ask.ListFds)
+@handles(ask.ListFds)
 def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> FdPage:
     from kdebug.probe import process_fds
 
@@ -160,7 +172,7 @@ def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> 
     return FdPage(pid, items, token)
 
 
-@_handles(ask.ListMaps)
+@handles(ask.ListMaps)
 def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -> MapPage:
     from kdebug.probe import process_maps
 
@@ -170,7 +182,7 @@ def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -
     return MapPage(pid, items, token)
 
 
-@_handles(ask.ListEnviron)
+@handles(ask.ListEnviron)
 def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Event) -> EnvPage:
     from kdebug.probe import process_detail
 
@@ -185,7 +197,7 @@ def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Ev
     return EnvPage(pid, items, token, truncated=cursor.state and not token)
 
 
-@_handles(ask.GetLimits)
+@handles(ask.GetLimits)
 def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event) -> Limits:
     from kdebug.probe import process_limits
 
@@ -193,13 +205,13 @@ def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event
     return Limits(pid, process_limits.limits(session.proc, pid))
 
 
-@_handles(ask.SendSignal)
+@handles(ask.SendSignal)
 def _signal(session: Session, request: ask.SendSignal, cancelled: threading.Event) -> SignalSent:
     process_signal.send_signal(session.proc, request.pid, request.start_ticks, request.signal)
     return SignalSent(request.pid, request.signal)
 
 
-@_handles(ask.ListSockets)
+@handles(ask.ListSockets)
 def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Event) -> SocketPage:
     from kdebug.probe import net_sockets
 
@@ -214,7 +226,7 @@ def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Ev
     return SocketPage(items, token, cursor.state.unread_processes, dict(cursor.state.reasons))
 
 
-@_handles(ask.GetNetwork)
+@handles(ask.GetNetwork)
 def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Event) -> NetworkConfig:
     from kdebug.probe import net_config
 
@@ -223,7 +235,7 @@ def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Eve
     )
 
 
-@_handles(ask.ListMounts)
+@handles(ask.ListMounts)
 def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Event) -> MountPage:
     from kdebug.probe import mounts
 
@@ -234,7 +246,7 @@ def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Even
     return MountPage(items, token)
 
 
-@_handles(ask.GetCgroup)
+@handles(ask.GetCgroup)
 def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threading.Event) -> CgroupInfo:
     return cgroup.cgroup_info(
         session.require_target(),
@@ -244,24 +256,24 @@ def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threading.Event
     )
 
 
-@_handles(ask.ListDir)
+@handles(ask.ListDir)
 def _list_dir(session: Session, request: ask.ListDir, cancelled: threading.Event) -> Listing:
     cursor = _cursor(session, request, lambda: files.iter_dir(session.root(), request.path))
     items, token = _page(session, cursor, request.limit, cancelled)
     return Listing(request.path, items, token)
 
 
-@_handles(ask.StatPath)
+@handles(ask.StatPath)
 def _stat(session: Session, request: ask.StatPath, cancelled: threading.Event) -> FileStat:
     return files.stat_path(session.root(), request.path, request.follow)
 
 
-@_handles(ask.ReadFile)
+@handles(ask.ReadFile)
 def _read(session: Session, request: ask.ReadFile, cancelled: threading.Event) -> FileChunk:
     return session.open_files.read(session.root(), request)
 
 
-@_handles(ask.FollowFile)
+@handles(ask.FollowFile)
 def _follow(session: Session, request: ask.FollowFile, cancelled: threading.Event) -> FileChunk:
     return session.open_files.follow(session.root(), request, cancelled)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Optional
+from typing import Any, Optional
 
 from kdebug.agent.cursors import Cursors
 from kdebug.errors import KdebugError, TargetEnded, UsageError
@@ -34,9 +34,11 @@ class Session:
         self.container: Optional[str] = None
         self.cursors = Cursors()
         self.open_files = OpenFiles()
+        self.writes: Any = None
+        """Files that are being written (`probe.write.Writes`), made at the first one."""
         self.started = time.monotonic()
         self.cpu_quota_cores = own_cpu_quota_cores(proc)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._root: Optional[Root] = None
         self._table: Optional[ProcessTable] = None
         self._users: Optional[UserNames] = None
@@ -44,7 +46,7 @@ class Session:
 
     def bind(self, pid: int, start_ticks: int, container: Optional[str], read_only: bool) -> None:
         """Make `pid` the target; what was open for another one is closed."""
-        with self._lock:
+        with self.lock:
             self._release()
             self.pid, self.start_ticks, self.container = pid, start_ticks, container
             self.read_only = self.forced_read_only or read_only
@@ -62,7 +64,7 @@ class Session:
 
     def root(self) -> Root:
         """The target's root, opened and pinned at first need; errors say who could read it."""
-        with self._lock:
+        with self.lock:
             if self._root is None:
                 self._root = Root.of_process(
                     self.require_target(), proc=self.proc, start_ticks=self.start_ticks
@@ -71,7 +73,7 @@ class Session:
             return self._root
 
     def table(self) -> ProcessTable:
-        with self._lock:
+        with self.lock:
             if self._table is None:
                 self._table = ProcessTable(
                     proc=self.proc, target_pid=self.require_target(), user_name=self.user_name
@@ -96,7 +98,7 @@ class Session:
     def user_name(self, uid: int, container: Optional[str]) -> Optional[str]:
         """The name that the target's own /etc/passwd gives `uid`; None when it has none, and for processes
         of other containers, which have another passwd."""
-        with self._lock:
+        with self.lock:
             if container != self.container:
                 return None
             if self._users is None:
@@ -115,13 +117,16 @@ class Session:
             return own_root.read_small(path)
 
     def close(self) -> None:
-        with self._lock:
+        with self.lock:
             self._release()
 
     def _release(self) -> None:
         self.cursors.close()
         self.open_files.close()
         self.open_files = OpenFiles()
+        if self.writes is not None:
+            self.writes.close()
+            self.writes = None
         if self._root is not None:
             self._root.close()
         self._root = self._table = self._users = self._budget = None

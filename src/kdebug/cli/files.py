@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import stat as stat_bits
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
@@ -13,15 +11,14 @@ import click
 from kdebug.cli.console import Document, emit, note, write_bytes
 from kdebug.cli.table import exact, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, with_target, within
-from kdebug.errors import ConnectionLost, Failed, Partial
+from kdebug.errors import ConnectionLost, Failed
 from kdebug.expression import parse_with_path
-from kdebug.protocol.files import Entry, FileChunk, FileStat
+from kdebug.protocol.files import Entry, FileStat
 from kdebug.protocol.requests import MAX_CHUNK, ListDir
 from kdebug.sanitise import one_line
 from kdebug.target import Target
+from kdebug.target.reader import pieces
 
-READS_AHEAD = 3
-"""Chunks asked for before the first has come: hides the round trip, holds at most 4 MiB."""
 _TYPE_BITS = {
     "file": stat_bits.S_IFREG,
     "dir": stat_bits.S_IFDIR,
@@ -153,63 +150,6 @@ def _stat_lines(found: FileStat, data: dict[str, Any]) -> list[str]:
         for key, value in data.items()
         if value is not None and not key.endswith("_base64")
     ]
-
-
-async def pieces(target: Target, path: str) -> AsyncIterator[FileChunk]:
-    """The file in order, a few reads ahead, all from one open file whatever happens to the name.
-
-    Ends at the size the file had when it was opened, or at its end where it says no size (procfs).
-    Raises `Partial` when the file became shorter meanwhile.
-    """
-    first = await target.read(path)
-    yield first
-    offset = first.offset + len(first.data) + first.hole_bytes
-    if first.size_bytes == 0:
-        while not first.eof:
-            first = await target.read(path, offset, handle=first.handle)
-            yield first
-            offset += len(first.data) + first.hole_bytes
-        return
-    async for chunk in _read_ahead(target, path, offset, first):
-        yield chunk
-
-
-async def _read_ahead(target: Target, path: str, offset: int, first: FileChunk) -> AsyncIterator[FileChunk]:
-    end = first.size_bytes
-    wanted = offset
-    flying: deque[tuple[int, asyncio.Task[FileChunk]]] = deque()
-    try:
-        while offset < end or flying:
-            while wanted < end and len(flying) < READS_AHEAD:
-                length = min(MAX_CHUNK, end - wanted)
-                task = asyncio.create_task(target.read(path, wanted, length, handle=first.handle))
-                flying.append((wanted, task))
-                wanted += length
-            start, task = flying.popleft()
-            chunk = await task
-            if start != offset:
-                continue  # a hole was skipped past this piece
-            got = len(chunk.data) + chunk.hole_bytes
-            if got == 0 and chunk.size_bytes >= end:
-                return  # sysfs says a page and gives a line
-            if got == 0:
-                raise Partial(
-                    f"{path} became shorter while it was read", why=f"{offset} of {end} bytes were there"
-                )
-            chunk_end = min(offset + got, end)
-            yield chunk
-            offset = chunk_end
-            if offset > start + min(MAX_CHUNK, end - start) or chunk_end < start + min(
-                MAX_CHUNK, end - start
-            ):
-                # Not the length asked for (a hole, or a short read): ask anew from here.
-                for _, other in flying:
-                    other.cancel()
-                flying.clear()
-                wanted = offset
-    finally:
-        for _, task in flying:
-            task.cancel()
 
 
 @_file_verb("cat", "Write a file of the target to stdout, byte for byte.", formats=("table",))

@@ -10,13 +10,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from kdebug.errors import Failed, KdebugError, NotFound, from_os_error
 from kdebug.probe.rooted import Root, kind_of
 from kdebug.probe.rooted_walk import path_text
 from kdebug.protocol.files import Entry, FileChunk, FileStat
 from kdebug.protocol.requests import FollowFile, ReadFile
+
+if TYPE_CHECKING:
+    from kdebug.probe.packing import Chain
+    from kdebug.protocol.transfer import DigestRange, RangeDigest
 
 MAX_OPEN_FILES = 16
 """Descriptors kept for readers that come back; the one unused for longest goes first."""
@@ -102,6 +106,8 @@ class OpenFile:
         self.handle = handle
         self.users = 0
         self.dropped = False
+        self.chain: Optional[Chain] = None
+        """The running digest of a download."""
 
 
 class OpenFiles:
@@ -117,7 +123,26 @@ class OpenFiles:
         """At most `size` bytes from `offset`; holes are counted in `hole_bytes`, never read."""
         file = self._acquire(root, request.path, request.handle)
         try:
-            return read_chunk(file, request.path, request.offset, request.size)
+            chunk = read_chunk(file, request.path, request.offset, request.size)
+        except OSError as error:
+            raise _read_error(error, request.path) from error
+        finally:
+            self._release(file)
+        if chunk.data and (request.digest or request.compress):
+            from kdebug.probe import packing
+
+            if request.digest and request.offset == 0 and file.chain is None:
+                file.chain = packing.Chain()
+            return packing.packed(chunk, file.chain, request.digest, request.compress)
+        return chunk
+
+    def digest(self, root: Root, request: DigestRange, cancelled: threading.Event) -> RangeDigest:
+        """SHA-256 of a range as it is now, holes as zeros."""
+        from kdebug.probe import packing
+
+        file = self._acquire(root, request.path, request.handle)
+        try:
+            return packing.range_digest(file.fd, request, cancelled)
         except OSError as error:
             raise _read_error(error, request.path) from error
         finally:

@@ -85,4 +85,10 @@ class FileChunk(Record):
     """Follow: the name now leads to another file; this piece is the last of the old one."""
     shrunk: bool = False
     """Follow: the file is shorter than the offset asked for; reading restarts at 0."""
+    sha256: str = ""
+    """Of the bytes that were read, in hex, where that was asked for."""
+    chained: bool = False
+    """`sha256` is that of everything from the file's start to the end of this piece, read in order."""
+    packed: bool = False
+    """`data` is a zlib stream (RFC 1950) of them."""
     data: bytes = field(default=b"", repr=False)

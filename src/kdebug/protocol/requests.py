@@ -6,6 +6,7 @@ it; `check` lets the client refuse an answer that holds more than was asked for.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Generic, TypeVar
 
@@ -43,6 +44,13 @@ MAX_PATH_BYTES = 4096
 """PATH_MAX of Linux, the final NUL included (limits.h)."""
 
 _REGISTRY: dict[str, type[Request[Any]]] = {}
+_TRANSFER, _WRITES = "kdebug.protocol.transfer", "kdebug.protocol.writes"
+LATER = {
+    "digest": _TRANSFER, "begin-write": _WRITES, "write": _WRITES, "commit-write": _WRITES,
+    "abort-write": _WRITES, "make-dir": _WRITES, "make-symlink": _WRITES, "remove": _WRITES,
+    "chmod": _WRITES, "set-times": _WRITES,
+}  # fmt: skip
+"""Requests of modules that are loaded when one of theirs is asked: most sessions need none."""
 _Q = TypeVar("_Q", bound="type[Request[Any]]")
 
 
@@ -55,6 +63,8 @@ class Request(Record, Generic[R]):
     result: ClassVar[type] = object
     mutates: ClassVar[bool] = False
     """Refused by the agent on a read-only session."""
+    carries_data: ClassVar[bool] = False
+    """`size` bytes follow the request as DATA frames of its id, and become its field `data`."""
 
     def validate(self) -> None:
         """Raise `UsageError` for a value out of range; both sides call it."""
@@ -76,6 +86,8 @@ def register(name: str, result: type, lane: str = QUICK, mutates: bool = False) 
 
 def request_class(name: str) -> type[Request[Any]]:
     """The class registered under `name`; `UsageError` when there is none."""
+    if name not in _REGISTRY and name in LATER:
+        importlib.import_module(LATER[name])
     try:
         return _REGISTRY[name]
     except KeyError:
@@ -83,7 +95,9 @@ def request_class(name: str) -> type[Request[Any]]:
 
 
 def registered() -> dict[str, type[Request[Any]]]:
-    """A copy of the registry, for documentation and tests."""
+    """A copy of the whole registry, for documentation and tests."""
+    for module in LATER.values():
+        importlib.import_module(module)
     return dict(_REGISTRY)
 
 
@@ -269,6 +283,10 @@ class ReadFile(PathRequest[FileChunk]):
     size: int = MAX_CHUNK
     handle: str = ""
     """From an earlier piece: read on from the same open file."""
+    digest: bool = False
+    """Answer with the SHA-256 of the bytes as they were read."""
+    compress: bool = False
+    """Send the bytes deflated where that makes them fewer."""
 
     def validate(self) -> None:
         super().validate()
@@ -282,6 +300,8 @@ class ReadFile(PathRequest[FileChunk]):
             raise ProtocolViolation("the agent answered another piece of the file than was asked for")
         if not (answer.data or answer.hole_bytes or answer.eof):
             raise ProtocolViolation("the agent answered nothing of the file and not its end either")
+        if answer.packed and not self.compress:
+            raise ProtocolViolation("the agent packed what was to be sent as it is")
 
 
 @register("follow", FileChunk, lane=WAIT)

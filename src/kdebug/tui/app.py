@@ -70,6 +70,7 @@ class KdebugApp(App[None]):
         Binding("colon", "command_palette", "Commands", show=False),
         Binding("question_mark,f1", "keys", "Keys of this place"),
         Binding("ctrl+t", "other_theme", "Light or dark"),
+        Binding("ctrl+z", "suspend_process", "Suspend to the shell"),
         Binding("ctrl+q", "quit", "Leave kdebug at once", show=False, priority=True),
     ]
 

@@ -90,6 +90,10 @@ class Ask(ModalScreen[Optional[str]]):
             yield Static(plain(self._title), classes="title")
             yield Input(self._value, placeholder=self._placeholder, select_on_focus=False)
 
+    def on_mount(self) -> None:
+        # Before the first paint: what is typed as soon as the field is seen must reach it.
+        self.set_focus(self.query_one(Input))
+
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value)

@@ -95,7 +95,8 @@ class FileView(ScrollView, can_focus=True):
         if self._hex:
             place = f"at {human(int(self.scroll_y) * HEX_ROW)} of {human(self._bytes.size)}"
         elif window.start == 0 and window.at_end:
-            place = f"{human(window.end)}, {len(window.lines)} lines"
+            count = len(window.lines)
+            place = f"{human(window.end)}, {count} line{'' if count == 1 else 's'}"
         else:
             of = f" of {human(window.size)}" if window.size else ""
             place = f"bytes {human(window.start)} to {human(window.end)}{of}"

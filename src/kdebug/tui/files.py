@@ -21,6 +21,7 @@ from kdebug.protocol.files import Entry, FileStat
 from kdebug.protocol.requests import ListDir
 from kdebug.target import Target
 from kdebug.tui.dialog import Choice
+from kdebug.tui.file_actions import FileActions
 from kdebug.tui.file_view import FileView
 from kdebug.tui.goto import GoTo
 from kdebug.tui.pane import Pane, labelled
@@ -113,7 +114,7 @@ COLUMNS: list[Column[FileRow]] = [
 
 class FilesPane(Pane):
     title = "Files"
-    hint = "enter open  ← up  . hidden  d download  o go to  b places"
+    hint = "enter open  ← up  . hidden  d copy down  u up  e edit  o go to"
     DEFAULT_CSS = """
     FilesPane #where { height: 1; background: $surface; padding: 0 1; }
     FilesPane #split { layout: horizontal; height: 1fr; }
@@ -136,6 +137,12 @@ class FilesPane(Pane):
         Binding("b", "places", "Places and bookmarks"),
         Binding("B", "bookmark", "Bookmark this directory"),
         Binding("y", "copy", "Copy the path"),
+        Binding("d", "download", "Copy from the target to this machine"),
+        Binding("u", "upload", "Copy from this machine to the target"),
+        Binding("e", "edit", "Edit the file"),
+        Binding("delete", "remove", "Remove"),
+        Binding("M", "make_dir", "Make a directory"),
+        Binding("C", "chmod", "Change the mode"),
         Binding("escape", "back", "Back to the list", show=False),
     ]
     WIDE = 120
@@ -143,6 +150,7 @@ class FilesPane(Pane):
     def __init__(self, session: Session, start: str = "/") -> None:
         super().__init__(session)
         self.path = start
+        self.actions = FileActions(self)
         self._entries: list[Entry] = []
         self._shown_path = ""
         self._truncated = False
@@ -183,7 +191,7 @@ class FilesPane(Pane):
         self.table.filter(needle)
 
     def focus_first(self) -> None:
-        (self.view if self.has_class("reading") else self.table).focus()
+        self.screen.set_focus(self.view if self.has_class("reading") else self.table)
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= self.WIDE, "wide")
@@ -413,6 +421,24 @@ class FilesPane(Pane):
         row = self.table.selected
         if row is not None:
             self.host.copy_line(posixpath.join(self.path, row.entry.name))
+
+    def action_download(self) -> None:
+        self.actions.download()
+
+    def action_upload(self) -> None:
+        self.actions.upload()
+
+    def action_edit(self) -> None:
+        self.actions.edit()
+
+    def action_remove(self) -> None:
+        self.actions.remove()
+
+    def action_make_dir(self) -> None:
+        self.actions.make_dir()
+
+    def action_chmod(self) -> None:
+        self.actions.chmod()
 
 
 def facts(found: FileStat) -> list[tuple[str, str]]:

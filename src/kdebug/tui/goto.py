@@ -41,9 +41,13 @@ class GoTo(ModalScreen[Optional[str]]):
             yield Input(self._start, select_on_focus=False)
             yield Static(id="matches")
 
+    def on_mount(self) -> None:
+        # Before the first paint: what is typed as soon as the field is seen must reach it.
+        self.set_focus(self.query_one(Input))
+
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
-        path = event.value.strip()
+        path = whole(event.value.strip())
         self.dismiss(path if path.startswith("/") else posixpath.join(self._start, path) if path else None)
 
     def action_complete(self) -> None:
@@ -51,7 +55,7 @@ class GoTo(ModalScreen[Optional[str]]):
 
     async def _complete(self) -> None:
         field = self.query_one(Input)
-        folder, _, begun = field.value.rpartition("/")
+        folder, _, begun = whole(field.value).rpartition("/")
         path = folder or "/"
         try:
             page = await self._session.ask(
@@ -74,3 +78,9 @@ class GoTo(ModalScreen[Optional[str]]):
 
     def _say(self, text: str) -> None:
         self.query_one("#matches", Static).update(plain(text))
+
+
+def whole(text: str) -> str:
+    """What stands behind a double slash begins at the root: no need to delete what is there already."""
+    _, doubled, rest = text.rpartition("//")
+    return f"/{rest}" if doubled else text

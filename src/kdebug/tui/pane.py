@@ -106,7 +106,7 @@ class Pane(Widget):
         """Put the focus where the keys of this tab work."""
         for widget in self.query("*"):
             if widget.focusable:
-                widget.focus()
+                self.screen.set_focus(widget)
                 return
 
     async def _loop(self) -> None:

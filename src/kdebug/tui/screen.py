@@ -12,10 +12,12 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
 
 from kdebug.errors import KdebugError
+from kdebug.tui.dialog import Confirm
 from kdebug.tui.header import Banner, SessionHeader, TabBar
 from kdebug.tui.pane import Pane
 from kdebug.tui.session import Session, State
 from kdebug.tui.status import StatusLine
+from kdebug.tui.tasks import Task, TaskBar, TasksScreen
 from kdebug.tui.work import start
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ class SessionScreen(Screen[None]):
     SessionScreen #tabs { height: 1fr; }
     SessionScreen #filter { height: 1; border: none; padding: 0 1; display: none;
         background: $panel; }
-    SessionScreen.filtering #filter { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -39,7 +40,10 @@ class SessionScreen(Screen[None]):
         ),
         Binding("tab", "next_tab(1)", "Next tab", show=False),
         Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
-        Binding("slash", "filter", "Filter"),
+        # With priority it is done before the next key is looked at: what is typed or pasted right behind
+        # the slash belongs to the filter and is no command.
+        Binding("slash", "filter", "Filter", priority=True),
+        Binding("w", "tasks", "Copies and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
         Binding("q", "leave", "Leave"),
         Binding("escape", "back", "Back", show=False),
@@ -61,16 +65,19 @@ class SessionScreen(Screen[None]):
         yield Input(
             placeholder="filter: words that must all be there; Enter keeps it, Esc ends it", id="filter"
         )
+        yield TaskBar(self.session.tasks)
         yield StatusLine(self.session)
 
     def on_mount(self) -> None:
         self.session.changed = self._session_changed
+        self.session.tasks.changed = self._task_changed
         self.set_interval(1.0, self._tick)
         self.show_tab(0)
         self.attach()
 
     def on_unmount(self) -> None:
         self.session.changed = lambda: None
+        self.session.tasks.changed = lambda task: None
 
     @property
     def host(self) -> KdebugApp:
@@ -154,25 +161,31 @@ class SessionScreen(Screen[None]):
 
     # Filter
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
+        """A slash typed into a field is a slash."""
+        return not (action == "filter" and isinstance(self.focused, Input))
+
     def action_filter(self) -> None:
-        self.add_class("filtering")
         field = self.query_one("#filter", Input)
         field.value = self.pane.needle
-        field.focus()
+        # At once, not with the next layout.
+        field.display = True
+        self.set_focus(field)
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self, event: Input.Changed) -> None:
-        if self.has_class("filtering"):
+        if self.query_one("#filter", Input).has_focus:
             self.pane.filter(event.value)
 
     @on(Input.Submitted, "#filter")
     def _filter_kept(self) -> None:
-        self.remove_class("filtering")
+        self.query_one("#filter", Input).display = False
         self.pane.focus_first()
 
     def action_back(self) -> None:
-        if self.has_class("filtering"):
-            self.remove_class("filtering")
+        field = self.query_one("#filter", Input)
+        if field.display:
+            field.display = False
             self.pane.filter("")
         self.pane.focus_first()
 
@@ -181,5 +194,25 @@ class SessionScreen(Screen[None]):
     def tell(self, message: str) -> None:
         self.query_one(StatusLine).tell(message)
 
+    def _task_changed(self, task: Task) -> None:
+        self.query_one(TaskBar).update_tasks()
+        if not task.running:
+            self.tell(f"{task.name}: {task.state}: {task.line()}")
+
+    def action_tasks(self) -> None:
+        self.app.push_screen(TasksScreen(self.session.tasks))
+
     def action_leave(self) -> None:
-        self.host.leave(self)
+        running = len(self.session.tasks.running)
+        if not running:
+            self.host.leave(self)
+            return
+
+        def answered(yes: Optional[bool]) -> None:
+            if yes:
+                self.host.leave(self)
+
+        copies = f"{running} cop{'y is' if running == 1 else 'ies are'} still running"
+        self.app.push_screen(
+            Confirm(f"{copies}: leave and stop?", "The same copy goes on later."), answered
+        )

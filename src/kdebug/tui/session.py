@@ -19,6 +19,7 @@ from kdebug.errors import ConnectionLost, Failed, KdebugError, ProtocolViolation
 from kdebug.expression import TargetExpression
 from kdebug.target import Target
 from kdebug.target.options import OpenOptions
+from kdebug.tui.tasks import Tasks
 
 T = TypeVar("T")
 Opener = Callable[[TargetExpression, OpenOptions], contextlib.AbstractAsyncContextManager[Target]]
@@ -60,6 +61,7 @@ class Session:
         """What the user must know: what was created, what is missing."""
         self.actions: list[str] = []
         """What was changed in the target, for the note at leaving."""
+        self.tasks = Tasks()
         self.pending: dict[int, tuple[str, float]] = {}
         """What is being waited for, and since when (monotonic)."""
         self._serial = 0
@@ -176,7 +178,8 @@ class Session:
         self.changed()
 
     async def close(self) -> None:
-        """Let go of the target. Idempotent."""
+        """Let go of the target; copies that still run are cancelled. Idempotent."""
+        await self.tasks.cancel_all()
         await self._release()
         self._become(State.CLOSED)
 

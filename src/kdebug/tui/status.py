@@ -60,7 +60,7 @@ class StatusLine(Widget):
             left = plain(f" {self.hint}")
         right = Text("/ filter  : commands  ? keys  q leave ", end="")
         room = self.size.width - right.cell_len
-        if room < 20:
+        if room < 20 or self._message:
             right, room = Text("", end=""), self.size.width
         left.truncate(max(0, room - 1), overflow="ellipsis")
         left.append(" " * max(0, room - left.cell_len))

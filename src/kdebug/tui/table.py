@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from kdebug.tui.text import fit
+from kdebug.tui.text import MAX_SHOWN, fit
 from kdebug.tui.theme import PLAIN, styles
 
 Row = TypeVar("Row")
@@ -83,6 +83,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         Binding("space", "mark", "Mark", show=False),
         Binding("less_than_sign", "sort_next(-1)", "Sort by the column to the left", show=False),
         Binding("greater_than_sign", "sort_next(1)", "Sort by the column to the right", show=False),
+        Binding("shift+left", "shift(-16)", "Show the beginning of long cells", show=False),
+        Binding("shift+right", "shift(16)", "Show more of long cells", show=False),
         Binding("I", "sort_reverse", "Reverse the order", show=False),
     ]
 
@@ -119,11 +121,15 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         self._needle = ""
         self._sort = next((column for column in self._columns if column.name == sort), None)
         self._descending = self._sort.descending if self._sort else False
+        self._texts: dict[Hashable, tuple[Row, str]] = {}
+        """What each row is searched by: made once for a row, looked at with every letter of a filter."""
         self._cursor = 0
         self._touched = False
         """Until somebody moves it, the cursor stays on the first line."""
         self._marked: set[Hashable] = set()
         self._styles: dict[str, Style] = {}
+        self._shift = 0
+        """Characters of the flexible column that are left of the screen."""
         self.empty = empty
         """What is said where there are no rows."""
 
@@ -223,8 +229,18 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
 
     def _matching(self) -> list[Row]:
         words = self._needle.split()
-        search = self._search
-        return [row for row in self._all if all(word in search(row).casefold() for word in words)]
+        texts: dict[Hashable, tuple[Row, str]] = {}
+        matching = []
+        for row in self._all:
+            key = self._key(row)
+            found = self._texts.get(key)
+            if found is None or found[0] is not row:
+                found = row, self._search(row).casefold()
+            texts[key] = found
+            if all(word in found[1] for word in words):
+                matching.append(row)
+        self._texts = texts
+        return matching
 
     def _index_of(self, key: Hashable) -> Optional[int]:
         return next((index for index, row in enumerate(self._rows) if self._key(row) == key), None)
@@ -277,6 +293,10 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
     def action_sort_reverse(self) -> None:
         if self._sort is not None:
             self.sort_by(self._sort.name)
+
+    def action_shift(self, step: int) -> None:
+        self._shift = max(0, min(MAX_SHOWN, self._shift + step))
+        self.refresh()
 
     # Mouse
 
@@ -337,7 +357,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
             return self._header(width)
         index = int(self.scroll_y) + y - 1
         if index >= len(self._rows):
-            text = self.empty if index == 0 and not self._rows else ""
+            nothing = "nothing matches the filter" if self._all else self.empty
+            text = nothing if index == 0 and not self._rows else ""
             return Strip([Segment(fit(f"  {text}", width), base + self._styles["dim"])], width)
         return self._row(index, width, base)
 
@@ -363,6 +384,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         segments = [Segment(lead, base)]
         for column, size in self._layout(width):
             text, name = column.cell(row)
+            if self._shift and not column.width:
+                text = "…" + text[self._shift + 1 :]
             style = (
                 base if at_cursor and self.has_focus else base + self._styles.get(name, self._styles[PLAIN])
             )
