@@ -124,11 +124,11 @@ def test_no_color_reaches_the_screen_and_the_selection_is_seen(monkeypatch: pyte
             if colour is not None and not colour.is_default
         }
         assert not colours
-        rows = {
-            "".join(segment.text for segment in strip)[:1]: strip for strip in strips
-            if "127.0.0.1" in "".join(segment.text for segment in strip)
-        }  # fmt: skip
-        assert all(segment.style.reverse for segment in rows[">"] if segment.text.strip())
-        assert not any(segment.style and segment.style.reverse for segment in rows[" "])
+        lines = {"".join(segment.text for segment in strip): strip for strip in strips}
+        selected = [strip for text, strip in lines.items() if text.startswith("> ")]
+        others = [strip for text, strip in lines.items() if text.startswith("  tcp")]
+        assert len(selected) == 1 and others
+        assert all(segment.style.reverse for segment in selected[0] if segment.text.strip())
+        assert not any(segment.style and segment.style.reverse for strip in others for segment in strip)
 
     play("demo:", script)

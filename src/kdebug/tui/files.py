@@ -294,7 +294,11 @@ class FilesPane(Pane):
 
     def _read(self, path: str) -> None:
         self.add_class("reading")
-        if self.view.path != path:
+        # A preview that is still on its way would take the file's place.
+        if self._timer is not None:
+            self._timer.stop()
+        self.workers.cancel_group(self, "facts")
+        if self.view.path != path or not self.view.display:
             self._show_file(path)
         self.view.focus()
 

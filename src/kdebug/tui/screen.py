@@ -182,6 +182,11 @@ class SessionScreen(Screen[None]):
         self.query_one("#filter", Input).display = False
         self.pane.focus_first()
 
+    @property
+    def filtering(self) -> bool:
+        """Whether a filter is being typed."""
+        return self.query_one("#filter", Input).display
+
     def action_back(self) -> None:
         field = self.query_one("#filter", Input)
         if field.display:

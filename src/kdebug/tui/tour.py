@@ -178,7 +178,7 @@ class TourScreen(SessionScreen):
 
     def action_back(self) -> None:
         """Whatever is open inside is closed first, then the panel."""
-        if self.has_class("filtering") or self.hidden or self.session.state is not State.LIVE:
+        if self.filtering or self.hidden or self.session.state is not State.LIVE:
             super().action_back()
         else:
             self.action_toggle_tour()
