@@ -394,8 +394,6 @@ class FilesPane(Pane):
         self.app.push_screen(GoTo(self.session, self.path), answered)
 
     async def _go_to(self, path: str) -> None:
-        # An absolute path typed behind the "/" that was there: POSIX would keep two of them apart.
-        path = "/" + path.lstrip("/")
         try:
             found = await self.session.ask(path, lambda target: target.stat(path, follow=True))
         except KdebugError as error:
