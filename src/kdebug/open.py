@@ -16,10 +16,10 @@ from kdebug.errors import Failed, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
-from kdebug.target.cluster import Cluster
+from kdebug.target.cluster import Cluster, ContextInfo
 from kdebug.target.options import OpenOptions, PodOptions
 
-__all__ = ["OpenOptions", "PodOptions", "open_cluster", "open_target", "role_objects"]
+__all__ = ["OpenOptions", "PodOptions", "contexts", "open_cluster", "open_target", "role_objects"]
 
 AGENT_VARIABLE = "KDEBUG_LOCAL_AGENT"
 """How `local:` and `demo:` reach the probes: thread (default), process (an agent over pipes), or
@@ -41,7 +41,7 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
         pid = _target_pid(expression, options, stack)
         backend = await _local_backend(options)
         stack.push_async_callback(backend.close)
-        request = OpenTarget(pid=pid, read_only=options.read_only)
+        request = OpenTarget(pid=pid, read_only=options.read_only, root_pid=options.root_pid)
         yield await Target.open(backend, request, str(expression))
 
 
@@ -61,6 +61,14 @@ async def open_cluster(options: OpenOptions) -> AsyncIterator[Cluster]:
         from kdebug.kube import cluster
 
         yield await cluster.open_cluster(options, stack)
+
+
+def contexts(options: OpenOptions) -> list[ContextInfo]:
+    """Every context of the kubeconfig that the options name. Raises `UsageError` where it is unreadable."""
+    from kdebug.kube import config
+
+    pod = options.pod
+    return config.contexts(config.Choice(pod.kubeconfig, pod.context, pod.namespace))
 
 
 def role_objects(

@@ -44,6 +44,17 @@ def age(seconds: float | None) -> str:
     return f"{whole // 86400}d"
 
 
+def brief_age(seconds: float | None) -> str:
+    """How long ago, in one unit for narrow columns: 7s, 4m, 3h, 12d."""
+    if seconds is None:
+        return UNKNOWN
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= 2 * length or (unit == "m" and whole >= length):
+            return f"{whole // length}{unit}"
+    return f"{whole}s"
+
+
 def rfc3339(seconds: float | None) -> str | None:
     """Unix time as RFC 3339 UTC; None stays None, and so does a time that no calendar has."""
     if seconds is None:

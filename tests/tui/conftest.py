@@ -15,10 +15,10 @@ import pytest
 from textual.pilot import Pilot
 
 from kdebug.expression import TargetExpression, parse
-from kdebug.open import OpenOptions, open_target
+from kdebug.open import OpenOptions, open_cluster, open_target
 from kdebug.tui.app import KdebugApp
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import Opener, State
+from kdebug.tui.session import ClusterOpener, Opener, State
 
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
 WIDTH, HEIGHT = 100, 30
@@ -74,11 +74,12 @@ async def ui(
     *,
     options: OpenOptions | None = None,
     opener: Opener = open_target,
+    cluster_opener: ClusterOpener = open_cluster,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     tour: bool = False,
 ) -> AsyncIterator[Ui]:
     parsed = parse(expression) if isinstance(expression, str) else expression
-    app = KdebugApp(parsed, options or OpenOptions(), opener, tour=tour)
+    app = KdebugApp(parsed, options or OpenOptions(), opener, cluster_opener, tour=tour)
     async with app.run_test(size=size) as pilot:
         yield Ui(app, pilot)
         for screen in app.screen_stack:

@@ -14,7 +14,6 @@ from kdebug.expression import TargetExpression
 from kdebug.open import OpenOptions
 from kdebug.protocol.system import Ability, Access, AgentInfo
 from kdebug.target.cluster import PlanStep, PodRef
-from kdebug.tui.access import AccessPane
 from kdebug.tui.access_text import ability_lines, cost_lines, identity_lines, plan_lines, step_lines
 
 from .conftest import Ui, play
@@ -92,36 +91,35 @@ def test_on_this_machine_without_the_right_to_write() -> None:
 
 
 class FakeCluster:
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
+    """One pod, and one answer after the other to the question for its plan."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = answers
 
     async def choose(self, expression: TargetExpression) -> PodRef:
         return PodRef("shop", expression.value, "app", ("app",))
 
     async def plan(self, pod: PodRef) -> list[PlanStep]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return [PlanStep(*step) for step in self.answer]
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [PlanStep(*step) for step in answer]
 
 
 def with_cluster(answers: list[Any]) -> Any:
     @contextlib.asynccontextmanager
     async def open_one(options: OpenOptions) -> AsyncIterator[Any]:
-        yield FakeCluster(answers.pop(0))
+        yield FakeCluster(answers)
 
     return open_one
 
 
-def test_the_ladder_of_a_pod_is_asked_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ladder_of_a_pod_is_asked_on_request_only() -> None:
     answers = [
         AccessDenied("the plan may not be asked", why="pods is forbidden"),
         [("match", "uid 1000", "passes restricted", "accepted"),
          ("ptrace", "root", "adds SYS_PTRACE", "refused", "violates PodSecurity \x1b[31m")],
     ]  # fmt: skip
-    opener = with_cluster(answers)
-    monkeypatch.setattr(
-        "kdebug.tui.app.AccessPane", lambda session: AccessPane(session, cluster_opener=opener)
-    )
     backend = FakeBackend()
     backend.access = Access(0, 0, (), ABILITIES)
 
@@ -138,7 +136,8 @@ def test_the_ladder_of_a_pod_is_asked_on_request_only(monkeypatch: pytest.Monkey
         await ui.shows("the server: violates PodSecurity \\x1b[31m")
         assert not answers
 
-    play("pod/web", script, opener=opening(backend), size=(100, 50))
+    clusters = with_cluster(answers)
+    play("pod/web", script, opener=opening(backend), cluster_opener=clusters, size=(100, 50))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (20, 10)])

@@ -11,7 +11,7 @@ import pytest
 
 from kdebug.errors import AccessDenied
 from kdebug.protocol.network import Dns, NetworkConfig, Socket
-from kdebug.protocol.processes import FdInfo, ProcessPage
+from kdebug.protocol.processes import FdInfo
 from kdebug.tui.lines import draw
 from kdebug.tui.network_config import Sample, Samples, config_lines
 from kdebug.tui.network_rows import COLUMNS, Names, SocketModel, search_text
@@ -54,14 +54,13 @@ def test_since_is_when_the_state_began_not_when_the_socket_was_first_seen() -> N
 
 def test_names_are_joined_and_a_pid_that_changed_hands_gets_its_new_one() -> None:
     names = Names()
-    names.apply(ProcessPage((a_process(7, "old"),), 5, True, (), taken_at=0.0))
+    names.take([a_process(7, "old")])
     several, nobody, hidden = a_socket(pids=(7, 8)), a_socket(pids=()), a_socket(pids=None)
     assert [names.owner(entry) for entry in (several, nobody, hidden)] == ["7 old +1", "", "?"]
     assert names.unknown([several]) and not names.unknown([a_socket(pids=(7,)), nobody, hidden])
-    new = a_process(7, "new")
-    names.apply(ProcessPage((new,), 6, False, ((7, 0),), taken_at=0.0))
+    names.take([a_process(7, "new")])
     assert names.owner(several) == "7 new +1"
-    names.apply(ProcessPage((), 7, False, ((7, new.start_ticks),), taken_at=0.0))
+    names.take([])
     assert names.process(7) is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kdebug.open import OpenOptions
 from kdebug.protocol.processes import Process, ProcessPage
-from kdebug.tui.processes import ProcessModel, ProcessRow, tree
+from kdebug.tui.process_model import ProcessModel, ProcessRow, tree
 
 from .conftest import Ui, play
 

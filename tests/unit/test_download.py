@@ -221,6 +221,38 @@ def test_a_broken_download_goes_on_where_it_stopped(
     assert not parts(tmp_path)
 
 
+def test_a_broken_directory_goes_on_with_what_is_missing(
+    run: asyncio.Runner, target: Target, tmp_path: Path, seed: int
+) -> None:
+    from kdebug.errors import ConnectionLost
+
+    make_tree(tmp_path / "src", 200, random.Random(seed))
+    stop_after(target, 90, ConnectionLost("cut"))
+    with pytest.raises(ConnectionLost):
+        copy(run, target, tmp_path / "src", tmp_path / "out", recursive=True, links=True)
+    target.backend.hook = None  # type: ignore[attr-defined]
+    had = [one for one in (tmp_path / "out").rglob("*") if one.is_file() and not one.is_symlink()]
+    had = [one for one in had if not one.name.endswith(".kdebug-part")]
+    changed = max(had, key=lambda one: one.stat().st_size)
+    times = changed.stat()
+    changed.chmod(0o600)
+    changed.write_bytes(bytes(times.st_size))
+    os.utime(changed, ns=(0, times.st_mtime_ns))
+    report = copy(run, target, f"{tmp_path}/src/.", tmp_path / "out", recursive=True, links=True)
+    assert report.unchanged > 30
+    # What differs is not overwritten, though size and time are the same.
+    assert not [line for line in report.failed.kept if "link" in line]
+    lines = [line for line in report.failed.kept if changed.name in line]
+    assert len(lines) == 1 and "exists; -f" in lines[0], report.failed
+    again = copy(
+        run, target, f"{tmp_path}/src/.", tmp_path / "out", recursive=True, links=True, overwrite=True
+    )
+    assert again.complete
+    files = {path: fact[2:] for path, fact in facts(tmp_path / "src").items()}
+    assert {path: fact[2:] for path, fact in facts(tmp_path / "out").items()} == files
+    assert not parts(tmp_path / "out")
+
+
 def test_a_damaged_part_is_fetched_again_from_the_damage(
     run: asyncio.Runner, target: Target, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import random
@@ -19,6 +20,7 @@ from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError
+from kdebug.probe import change as change_module
 from kdebug.probe import write as write_module
 from kdebug.probe.rooted import Root
 from kdebug.protocol import writes as ask
@@ -271,7 +273,7 @@ def test_removal(top: Path, tmp_path: Path, send: Any, seed: int) -> None:
     (top / "tree" / "out").symlink_to(tmp_path / "outside")
     with pytest.raises(Failed, match="-r removes it"):
         send(ask.Remove("/tree"))
-    send(ask.Remove("/tree", recursive=True))
+    in_steps(send, ask.Remove("/tree", recursive=True))
     assert not (top / "tree").exists()
     with pytest.raises(NotFound):
         send(ask.Remove("/tree", recursive=True))
@@ -285,6 +287,32 @@ def test_removal(top: Path, tmp_path: Path, send: Any, seed: int) -> None:
             send(ask.Remove(path, recursive=True))
 
 
+def in_steps(send: Any, request: Any) -> int:
+    """All of a change, as a client asks for it: each answer comes within a second."""
+    total = 0
+    while True:
+        answer = send(request)
+        total += answer.changed
+        assert not answer.failed, answer.failures
+        if answer.done:
+            return total
+        assert answer.changed
+        if isinstance(request, ask.Chmod):
+            request = dataclasses.replace(request, skip=total)
+
+
+def test_long_changes_come_in_steps(top: Path, send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step does something, and what earlier ones did is not done twice."""
+    monkeypatch.setattr(change_module, "STEP_SECONDS", 0.0)
+    for number in range(30):
+        (top / "d" / str(number % 5)).mkdir(parents=True, exist_ok=True)
+        (top / "d" / str(number % 5) / f"f{number}").touch(mode=0o600)
+    assert in_steps(send, ask.Chmod("/d", True, False, "u=rwx,go=")) == 36
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (top / "d").rglob("*")} == {0o700}
+    assert in_steps(send, ask.Remove("/d", recursive=True)) == 36
+    assert os.listdir(top) == []
+
+
 def test_a_deep_tree_costs_no_descriptors(top: Path, send: Any) -> None:
     """4,000 directories below each other: far more than descriptors or stack frames."""
     fd = os.open(top, os.O_RDONLY)
@@ -294,9 +322,11 @@ def test_a_deep_tree_costs_no_descriptors(top: Path, send: Any) -> None:
         os.close(fd)
         fd = below
     os.close(fd)
-    assert send(ask.Chmod("/d", True, False, "u+rwx")).changed == 4000
-    assert send(ask.Remove("/d", recursive=True)).changed == 4000
-    assert os.listdir(top) == []
+    try:
+        assert in_steps(send, ask.Chmod("/d", True, False, "u+rwx")) == 4000
+        assert in_steps(send, ask.Remove("/d", recursive=True)) == 4000
+    finally:
+        subprocess.run(["rm", "-rf", top / "d"], check=True)
 
 
 @needs_root

@@ -37,6 +37,8 @@ R = TypeVar("R")
 Handler = Callable[[Session, Any, threading.Event], Any]
 _HANDLERS: dict[type, Handler] = {}
 _LATER = {
+    "kdebug.protocol.grep": "kdebug.agent.dispatch_files",
+    "kdebug.protocol.search": "kdebug.agent.dispatch_files",
     "kdebug.protocol.transfer": "kdebug.agent.dispatch_writes",
     "kdebug.protocol.writes": "kdebug.agent.dispatch_writes",
 }
@@ -108,7 +110,7 @@ def _page(
 @handles(ask.OpenTarget)
 def _open(session: Session, request: ask.OpenTarget, cancelled: threading.Event) -> TargetInfo:
     found = identity.find_target(session.proc, request.pid, request.container)
-    session.bind(found.pid, found.start_ticks, found.container, request.read_only)
+    session.bind(found.pid, found.start_ticks, found.container, request.read_only, request.root_pid)
     return identity.target_info(session.proc, found, session.read_only)
 
 
@@ -265,17 +267,17 @@ def _list_dir(session: Session, request: ask.ListDir, cancelled: threading.Event
 
 @handles(ask.StatPath)
 def _stat(session: Session, request: ask.StatPath, cancelled: threading.Event) -> FileStat:
-    return files.stat_path(session.root(), request.path, request.follow)
+    return files.stat_path(session.place(request.path), request.path, request.follow)
 
 
 @handles(ask.ReadFile)
 def _read(session: Session, request: ask.ReadFile, cancelled: threading.Event) -> FileChunk:
-    return session.open_files.read(session.root(), request)
+    return session.open_files.read(session.place(request.path), request)
 
 
 @handles(ask.FollowFile)
 def _follow(session: Session, request: ask.FollowFile, cancelled: threading.Event) -> FileChunk:
-    return session.open_files.follow(session.root(), request, cancelled)
+    return session.open_files.follow(session.place(request.path), request, cancelled)
 
 
 _source_hash = ""

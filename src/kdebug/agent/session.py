@@ -10,11 +10,12 @@ from typing import Any, Optional
 from kdebug.agent.cursors import Cursors
 from kdebug.errors import KdebugError, TargetEnded, UsageError
 from kdebug.probe.cgroup import cgroup_info, own_cpu_quota_cores
-from kdebug.probe.files import OpenFiles
+from kdebug.probe.files import OpenFiles, Place
 from kdebug.probe.process_signal import check_same
 from kdebug.probe.process_table import ProcessTable
 from kdebug.probe.rooted import Root
 from kdebug.probe.users import UserNames
+from kdebug.protocol.requests import is_held
 
 NEVER = threading.Event()
 """A cancel flag for callers that never cancel."""
@@ -32,6 +33,8 @@ class Session:
         self.pid = 0
         self.start_ticks = 0
         self.container: Optional[str] = None
+        self.root_pid = 0
+        """Whose root the files are seen from, where it is not the target's."""
         self.cursors = Cursors()
         self.open_files = OpenFiles()
         self.writes: Any = None
@@ -44,11 +47,14 @@ class Session:
         self._users: Optional[UserNames] = None
         self._budget: Optional[list[float]] = None
 
-    def bind(self, pid: int, start_ticks: int, container: Optional[str], read_only: bool) -> None:
+    def bind(
+        self, pid: int, start_ticks: int, container: Optional[str], read_only: bool, root_pid: int = 0
+    ) -> None:
         """Make `pid` the target; what was open for another one is closed."""
         with self.lock:
             self._release()
             self.pid, self.start_ticks, self.container = pid, start_ticks, container
+            self.root_pid = root_pid
             self.read_only = self.forced_read_only or read_only
 
     def require_target(self) -> int:
@@ -66,11 +72,32 @@ class Session:
         """The target's root, opened and pinned at first need; errors say who could read it."""
         with self.lock:
             if self._root is None:
-                self._root = Root.of_process(
-                    self.require_target(), proc=self.proc, start_ticks=self.start_ticks
-                )
+                self._root = self._open_root()
             self._root.check_alive()
             return self._root
+
+    def _open_root(self) -> Root:
+        pid = self.require_target()
+        if not self.root_pid:
+            return Root.of_process(pid, proc=self.proc, start_ticks=self.start_ticks)
+        from kdebug.probe.held import require_scope
+
+        # Held first: then its pid cannot change hands before it is looked at.
+        root = Root.of_process(self.root_pid, proc=self.proc)
+        try:
+            require_scope(self.proc, self.root_pid, pid)
+        except KdebugError:
+            root.close()
+            raise
+        return root
+
+    def place(self, path: str) -> Place:
+        """Where `path` is looked up: the root, or for `deleted:PID/FD` the processes' descriptors."""
+        if not is_held(path):
+            return self.root()
+        from kdebug.probe.held import HeldPlace
+
+        return HeldPlace(self.proc, self.require_target())
 
     def table(self) -> ProcessTable:
         with self.lock:

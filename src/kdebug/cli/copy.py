@@ -117,6 +117,7 @@ def report_document(report: TransferReport, seconds: float) -> dict[str, Any]:
         "data_bytes": report.data_bytes,
         "travelled_bytes": report.travelled_bytes,
         "resumed_bytes": report.resumed_bytes,
+        "unchanged": report.unchanged,
         "reconnects": report.reconnects,
         "verified_files": report.verified_files,
         "sha256": report.sha256 or None,
@@ -141,9 +142,13 @@ def summary(report: TransferReport, seconds: float) -> str:
         parts.append(f"{report.directories} directories")
     if report.links:
         parts.append(f"{report.links} symlinks")
+    if report.unchanged:
+        parts.append(f"{report.unchanged} files were there already")
+    if report.skipped.count:
+        parts.append(f"{report.skipped.count} skipped")
     rate = report.data_bytes / max(seconds, 0.001)
     parts.append(f"{size(report.bytes)} in {seconds:.1f} s ({size(int(rate))}/s)")
-    if report.resumed_bytes:
+    if report.resumed_bytes and not report.unchanged:
         parts.append(f"{size(report.resumed_bytes)} of it from an earlier run")
     if report.verified_files:
         whole = f" {report.sha256}" if report.sha256 else ""
@@ -227,12 +232,17 @@ async def _run(
     target: Target, verb: Any, sources: Any, destination: str, options: TransferOptions, common: Common
 ) -> int:
     bar, report, started = Bar(), TransferReport(), time.monotonic()
+    # Once it is there, the same words would mean a directory within it, as for cp.
+    moved = verb is download and options.recursive and not os.path.isdir(destination)
     try:
         await verb(target, sources, destination, options, bar, report)
-    except BaseException as error:
+    except BaseException:
         bar.clear()
         show_lines(report, common.verbose)
-        if report.left_part and not isinstance(error, GeneratorExit):
+        if moved and report.directories:
+            again = f"{sources[0].rstrip('/')}/. to {destination}"
+            note(f"to go on, copy {again}: files that have come are compared, not fetched again")
+        elif report.left_part:
             note(f"{report.left_part} holds what has come; the same command goes on from there")
         raise
     bar.clear()

@@ -10,7 +10,7 @@ from kdebug.cli.console import terminal_width
 from kdebug.sanitise import one_line
 from kdebug.units import UNKNOWN, duration, rfc3339, size
 
-__all__ = ["cell", "cut", "duration", "exact", "exact_list", "rfc3339", "size", "table"]
+__all__ = ["UNKNOWN", "cell", "cut", "duration", "exact", "exact_list", "rfc3339", "size", "table"]
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], right: str = "") -> list[str]:

@@ -95,6 +95,7 @@ async def open_pod(
             profile=name,
             custom=custom,
             read_only=options.read_only,
+            root_pid=options.root_pid,
             seconds=options.request_seconds,
             wait=pod.wait,
             wait_seconds=options.patience,

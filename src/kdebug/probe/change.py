@@ -351,7 +351,7 @@ def _not_owner(place: Place, status: os.stat_result, error: OSError) -> KdebugEr
     return AccessDenied(
         f"{place.path} does not take that mode",
         why=f"it belongs to uid {status.st_uid}, and the agent is uid {os.geteuid()}",
-        next_step="it takes the owner's uid, or root with FOWNER",
+        next_step="it takes that uid, or the capability FOWNER",
         errno=error.errno,
     )
 

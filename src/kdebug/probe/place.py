@@ -64,7 +64,8 @@ class Place:
                 f"{self.path} {what}",
                 why=f"{os.strerror(error.errno)} in its directory ({held}); "
                 f"the agent is uid {os.geteuid()}, gid {os.getegid()}",
-                next_step="it takes that owner's uid, or root with DAC_OVERRIDE: try --profile ptrace",
+                next_step="it takes that owner's uid, or the capability DAC_OVERRIDE, which only "
+                "--profile sysadmin or a file of yours gives",
                 errno=error.errno,
             )
         return from_os_error(error, f"{self.path} {what}", _STEPS.get(error.errno or 0, ""))

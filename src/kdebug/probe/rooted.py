@@ -157,11 +157,12 @@ class Root:
         if flags & os.O_PATH:
             return fd
         try:
-            return self._reopen(fd, path, flags)
+            return self.reopen(fd, path, flags)
         finally:
             os.close(fd)
 
-    def _reopen(self, fd: int, path: str, flags: int) -> int:
+    def reopen(self, fd: int, path: str, flags: int) -> int:
+        """What `fd` (O_PATH) stands for, open for reading; regular files and directories only."""
         kind = kind_of(os.fstat(fd).st_mode)
         if flags & os.O_DIRECTORY and kind != "dir":
             raise Failed(f"{path} is not a directory", errno=errno.ENOTDIR)
@@ -285,8 +286,8 @@ class Root:
                 place, stopped = walk.place, walk.stopped_at
         return AccessDenied(
             f"{path} may not be opened",
-            why=f"Permission denied at {place}{_owner_text(stopped)}",
-            next_step="it takes that owner's uid or gid, or the capability DAC_READ_SEARCH",
+            why=f"Permission denied at {place}{owner_text(stopped)}",
+            next_step=who_may(stopped),
             errno=error.errno,
         )
 
@@ -315,10 +316,23 @@ _KIND_TEXT = {
 }
 
 
-def _owner_text(status: Optional[os.stat_result]) -> str:
+def owner_text(status: Optional[os.stat_result]) -> str:
+    """Whose it is and what its mode allows, for refusals."""
     if status is None:
         return ""
     return f" (owner uid {status.st_uid}, gid {status.st_gid}, mode {stat.S_IMODE(status.st_mode):04o})"
+
+
+def who_may(status: Optional[os.stat_result]) -> str:
+    """Who could read a file or search a directory, by its mode, and the rung that always can."""
+    always = "DAC_READ_SEARCH, which the rung ptrace has (--profile ptrace; for local: root)"
+    if status is None:
+        return f"it takes the owner's uid or gid, or {always}"
+    bits = 5 if stat.S_ISDIR(status.st_mode) else 4
+    owner = f"uid {status.st_uid}" if status.st_mode >> 6 & bits == bits else ""
+    group = f"gid {status.st_gid}" if status.st_mode >> 3 & bits == bits else ""
+    named = " or ".join(part for part in (owner, group) if part)
+    return f"it takes {named}, or {always}" if named else f"it takes {always}"
 
 
 def _magic_advice(target: str) -> str:

@@ -7,6 +7,7 @@ it; `check` lets the client refuse an answer that holds more than was asked for.
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar, Generic, TypeVar
 
@@ -45,7 +46,10 @@ MAX_PATH_BYTES = 4096
 
 _REGISTRY: dict[str, type[Request[Any]]] = {}
 _TRANSFER, _WRITES = "kdebug.protocol.transfer", "kdebug.protocol.writes"
+_GREP, _SEARCH = "kdebug.protocol.grep", "kdebug.protocol.search"
 LATER = {
+    "grep": _GREP, "find": _SEARCH, "usage": _SEARCH, "checksum": _SEARCH, "deleted": _SEARCH,
+    "list-table": _SEARCH,
     "digest": _TRANSFER, "begin-write": _WRITES, "write": _WRITES, "commit-write": _WRITES,
     "abort-write": _WRITES, "make-dir": _WRITES, "make-symlink": _WRITES, "remove": _WRITES,
     "chmod": _WRITES, "set-times": _WRITES,
@@ -94,10 +98,15 @@ def request_class(name: str) -> type[Request[Any]]:
         raise UsageError(f"the agent does not know the request {name!r}") from None
 
 
-def registered() -> dict[str, type[Request[Any]]]:
-    """A copy of the whole registry, for documentation and tests."""
+def load_all() -> None:
+    """Register the requests of the other modules, too, which an agent loads at the first that it needs."""
     for module in LATER.values():
         importlib.import_module(module)
+
+
+def registered() -> dict[str, type[Request[Any]]]:
+    """A copy of the whole registry, for documentation and tests."""
+    load_all()
     return dict(_REGISTRY)
 
 
@@ -118,6 +127,22 @@ def check_path(path: str) -> None:
         raise UsageError("the path holds characters that no byte string stands for") from None
     if length >= MAX_PATH_BYTES:
         raise UsageError(f"the path is {length} bytes long; Linux takes at most {MAX_PATH_BYTES - 1}")
+
+
+_HELD = re.compile(r"deleted:([1-9][0-9]{0,9})/([0-9]{1,9})")
+
+
+def is_held(path: str) -> bool:
+    """Whether it names a deleted file that a process still holds: `deleted:PID/FD`."""
+    return _HELD.fullmatch(path) is not None
+
+
+def parse_held(path: str) -> tuple[int, int]:
+    """(pid, descriptor) of `deleted:PID/FD`."""
+    match = _HELD.fullmatch(path)
+    if match is None:
+        raise UsageError(f"{path!r} is not of the form deleted:PID/FD")
+    return int(match[1]), int(match[2])
 
 
 def _at_most(what: str, count: int, limit: int) -> None:
@@ -150,8 +175,11 @@ class OpenTarget(Request[TargetInfo]):
     container: str = ""
     """Container id (64 hex digits); its first process becomes the target."""
     read_only: bool = False
+    root_pid: int = 0
+    """Show files as this process of the target sees them, which may have its own mounts; 0: the target."""
 
     def validate(self) -> None:
+        _in_range("the pid of the root", self.root_pid, 0, 2**31)
         if bool(self.pid) == bool(self.container):
             raise UsageError("a target is named either by pid or by container id")
         _in_range("pid", self.pid, 0, 2**31)
@@ -254,8 +282,12 @@ class GetCgroup(Request[CgroupInfo]):
 class PathRequest(Request[R]):
     path: str
 
+    held: ClassVar[bool] = False
+    """Takes `deleted:PID/FD`, too."""
+
     def validate(self) -> None:
-        check_path(self.path)
+        if not (self.held and is_held(self.path)):
+            check_path(self.path)
 
 
 @register("list-dir", Listing, lane=HEAVY)
@@ -271,6 +303,7 @@ class ListDir(Paged[Listing]):
 @register("stat", FileStat)
 @dataclass(frozen=True, eq=False, repr=False)
 class StatPath(PathRequest[FileStat]):
+    held: ClassVar[bool] = True
     follow: bool = False
 
 
@@ -279,6 +312,7 @@ class StatPath(PathRequest[FileStat]):
 class ReadFile(PathRequest[FileChunk]):
     """A piece of a file: at most `size` bytes from `offset`."""
 
+    held: ClassVar[bool] = True
     offset: int = 0
     size: int = MAX_CHUNK
     handle: str = ""
@@ -309,10 +343,13 @@ class ReadFile(PathRequest[FileChunk]):
 class FollowFile(PathRequest[FileChunk]):
     """Wait until there is something past `offset`, or the name leads elsewhere, or `wait` passes."""
 
+    held: ClassVar[bool] = True
     offset: int = 0
     size: int = MAX_CHUNK
     handle: str = ""
     wait_seconds: float = 10.0
+    by_name: bool = True
+    """Go over to another file that gets the name (tail -F); else stay on the one that is open (tail -f)."""
 
     def validate(self) -> None:
         super().validate()

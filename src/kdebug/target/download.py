@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -213,6 +214,9 @@ class Download:
             below, made = landing.folder(name)
         else:
             below, made = Landing(os.dup(landing.fd), landing.shown, landing.created), False
+        while path.endswith(("/", "/.")) and path != "/":
+            # The same file has the same path, and its part the same name, however the directory was named.
+            path = path[: path.rindex("/")] or "/"
         # Links may point anywhere within what this copy makes, and no further.
         below.depth = 0
         self._budget.entry()
@@ -345,6 +349,8 @@ class Download:
         self, landing: Landing, name: str, path: str, entry: Entry, follow: bool = False
     ) -> str:
         """Copy one file; its SHA-256, "" where it was too sparse for one as a whole."""
+        if not follow and await self._is_there(landing, name, path, entry):
+            return ""
         landing.check_free(name, self._options.overwrite)
         try:
             return await _FileCopy(self, landing, name, path, entry).run()
@@ -354,6 +360,41 @@ class Download:
             if again.kind != "file":
                 raise
             return await _FileCopy(self, landing, name, path, again).run()
+
+    async def _is_there(self, landing: Landing, name: str, path: str, entry: Entry) -> bool:
+        """Whether an earlier run has copied this file of a directory: then it is compared, not fetched."""
+        fd = landing.unchanged(name, entry)
+        if fd < 0:
+            return False
+        size = entry.size_bytes or 0
+        try:
+            sparse = os.fstat(fd).st_blocks * 512 + MAX_HASHED_HOLES < size
+            if sparse or await self.equal_bytes(fd, path, size) < size:
+                return False
+            mode = final_mode(entry.mode, self._options.special_bits)
+            if self._options.overwrite and mode is not None:
+                with contextlib.suppress(OSError):
+                    os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        self.report.unchanged += 1
+        self.report.resumed_bytes += size
+        self.tell(path, size)
+        return True
+
+    async def equal_bytes(self, fd: int, path: str, size: int) -> int:
+        """How much of a local file is in the target as well, to whole segments, by digests of both."""
+        position = 0
+        while position < size:
+            length = min(SEGMENT_BYTES, size - position)
+            answer, mine = await asyncio.gather(
+                self._target.backend.send(DigestRange(path, position, length)),
+                threaded(_hash_range, fd, position, length),
+            )
+            if (answer.digested_bytes, answer.sha256) != (length, mine):
+                break
+            position += length
+        return position
 
     def tell(self, path: str, more: int) -> None:
         self._done_bytes += more
@@ -417,18 +458,11 @@ class _FileCopy:
         ):
             part.cut(0)
             return
-        position, there = 0, part.size
-        while position < there:
-            length = min(SEGMENT_BYTES, there - position)
-            asked = DigestRange(self._path, position, length)
-            answer, mine = await asyncio.gather(
-                self._run._target.backend.send(asked), threaded(_hash_part, part, position, length)
-            )
-            if (answer.digested_bytes, answer.sha256) != (length, mine):
-                line = f"{self._landing.where(part.part)} was right up to byte {position} only"
-                self._run.report.notes.add(line)
-                break
-            position += length
+        there = part.size
+        position = await self._run.equal_bytes(part.fd, self._path, there)
+        if position < there:
+            line = f"{self._landing.where(part.part)} was right up to byte {position} only"
+            self._run.report.notes.add(line)
         part.cut(position)
         await threaded(self._hash_again, part, position)
         self._run.report.resumed_bytes += position
@@ -516,10 +550,10 @@ class _FileCopy:
             report.failed.add(f"{self._path} changed while it was read: the copy may mix old and new")
 
 
-def _hash_part(part: Part, position: int, length: int) -> str:
+def _hash_range(fd: int, position: int, length: int) -> str:
     digest, end = hashlib.sha256(), position + length
     while position < end:
-        data = part.read(position, end - position)
+        data = os.pread(fd, min(MAX_CHUNK, end - position), position)
         if not data:
             break
         digest.update(data)

@@ -183,6 +183,22 @@ class Landing:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             raise Failed(f"the local {self.where(name)} is no regular file", why="it is not replaced")
 
+    def unchanged(self, name: str, entry: Entry) -> int:
+        """A descriptor for reading of a plain file that looks like the one to be copied; -1 for none."""
+        try:
+            fd = os.open(
+                raw(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd
+            )
+        except OSError:
+            return -1
+        status = os.fstat(fd)
+        here = (status.st_size, status.st_mtime_ns)
+        plain = stat.S_ISREG(status.st_mode) and status not in self.created
+        if plain and here == (entry.size_bytes, entry.mtime_ns) and status.st_size > 0:
+            return fd
+        os.close(fd)
+        return -1
+
     def folder(self, name: str) -> tuple[Landing, bool]:
         """The directory `name` below, made if it is not there, and whether it was. Never through a link."""
         made = True
@@ -208,7 +224,12 @@ class Landing:
         return Landing(fd, self.where(name), self.created, self.depth + 1), made
 
     def link(self, name: str, text: str, overwrite: bool) -> None:
-        """A symlink, after `link_refusal` has let it pass."""
+        """A symlink, after `link_refusal` has let it pass. One with this very text may be there already."""
+        there = self.status(name)
+        if there is not None and stat.S_ISLNK(there.st_mode) and there not in self.created:
+            with contextlib.suppress(OSError):
+                if os.readlink(raw(name), dir_fd=self.fd) == raw(text):
+                    return
         self.check_free(name, overwrite)
         with self._explained(name, "cannot be made a link"):
             if overwrite and self.status(name) is not None:

@@ -136,7 +136,9 @@ class Target:
     ) -> FileChunk:
         return await self.backend.send(ask.ReadFile(path, offset, size, handle))
 
-    async def follow(self, path: str, offset: int, handle: str, wait_seconds: float) -> FileChunk:
+    async def follow(
+        self, path: str, offset: int, handle: str, wait_seconds: float, *, by_name: bool = True
+    ) -> FileChunk:
         return await self.backend.send(
-            ask.FollowFile(path, offset, handle=handle, wait_seconds=wait_seconds)
+            ask.FollowFile(path, offset, handle=handle, wait_seconds=wait_seconds, by_name=by_name)
         )

@@ -82,6 +82,8 @@ class TransferReport:
     """Contents on the wire, packed as they were."""
     resumed_bytes: int = 0
     """Taken over from a part of an earlier run, after its digest was compared."""
+    unchanged: int = 0
+    """Files of a directory that were there already: same size, time and SHA-256."""
     reconnects: int = 0
     verified_files: int = 0
     """Every piece had the SHA-256 that the agent computed of what it read (or wrote)."""

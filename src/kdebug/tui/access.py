@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, Optional
 
 from textual.app import ComposeResult
@@ -12,12 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from kdebug.errors import KdebugError
-from kdebug.expression import OWNERS
-from kdebug.open import open_cluster
+from kdebug.errors import Failed, KdebugError
 from kdebug.protocol.system import Access, AgentInfo
-from kdebug.target.cluster import Cluster, PlanStep
-from kdebug.target.options import OpenOptions
+from kdebug.target.cluster import PlanStep
 from kdebug.tui.access_text import (
     ability_lines,
     cost_lines,
@@ -32,7 +28,6 @@ from kdebug.tui.theme import DIM, PLAIN, STRONG, styles
 from kdebug.tui.work import start
 from kdebug.units import age
 
-ClusterOpener = Callable[[OpenOptions], contextlib.AbstractAsyncContextManager[Cluster]]
 AGENT_SECONDS = 5.0
 """What we cost changes; what is allowed does not, and is measured anew on `r` only."""
 
@@ -51,9 +46,8 @@ class AccessPane(Pane):
         Binding("k", "scroll(-1)", "Up", show=False),
     ]
 
-    def __init__(self, session: Session, cluster_opener: ClusterOpener = open_cluster) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._open_cluster = cluster_opener
         self._access: Optional[Access] = None
         self._agent: Optional[AgentInfo] = None
         self._skew = 0.0
@@ -71,13 +65,9 @@ class AccessPane(Pane):
     def on_resize(self) -> None:
         self._show()
 
-    @property
-    def is_pod(self) -> bool:
-        return self.session.expression.scheme in OWNERS
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
         """There is a ladder where there is a pod."""
-        return self.is_pod if action == "plan" else True
+        return self.session.is_pod if action == "plan" else True
 
     def session_changed(self) -> None:
         super().session_changed()
@@ -114,7 +104,7 @@ class AccessPane(Pane):
         if session.problem is not None and session.state is State.CLOSED:
             yield from (Line(f"✗ {session.problem}", STRONG, 2), BLANK)
         yield from step_lines(session.steps, session.notes)
-        if self.is_pod:
+        if self.session.is_pod:
             yield BLANK
             yield from self._ladder()
 
@@ -154,10 +144,11 @@ class AccessPane(Pane):
         start(self, "plan", self._ask_plan)
 
     async def _ask_plan(self) -> None:
+        cluster, pod = self.session.cluster, self.session.pod
         try:
-            async with self._open_cluster(self.session.options) as cluster:
-                pod = await cluster.choose(self.session.expression)
-                self._plan = await cluster.plan(pod)
+            if cluster is None or pod is None:
+                raise Failed("the pod is not known to its cluster yet")
+            self._plan = await cluster.plan(pod)
         except KdebugError as error:
             self._plan_problem = f"✗ {error}  [d] try again"
         self._show()

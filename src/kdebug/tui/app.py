@@ -12,21 +12,24 @@ from typing import Any, ClassVar, Optional
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.worker import WorkerFailed
 
 from kdebug import settings
 from kdebug.expression import TargetExpression
-from kdebug.open import open_target
+from kdebug.open import contexts, open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.access import AccessPane
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
+from kdebug.tui.logs import LogsPane
 from kdebug.tui.network import NetworkPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
+from kdebug.tui.picker import ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import Opener, Session
+from kdebug.tui.session import ClusterOpener, Opener, Session
 from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
 from kdebug.tui.tour import TourScreen
 from kdebug.tui.work import start
@@ -79,6 +82,7 @@ class KdebugApp(App[None]):
         expression: Optional[TargetExpression],
         options: OpenOptions,
         opener: Opener,
+        cluster_opener: ClusterOpener = open_cluster,
         *,
         tour: bool = False,
     ) -> None:
@@ -88,6 +92,8 @@ class KdebugApp(App[None]):
         self.expression = expression
         self.options = options
         self.opener = opener
+        self.cluster_opener = cluster_opener
+        self.contexts: ContextReader = contexts
         self.tour = tour
         """Whether the practice target is shown with the guided tour."""
         self.defect = ""
@@ -101,9 +107,11 @@ class KdebugApp(App[None]):
     def on_mount(self) -> None:
         if self.expression is not None:
             self.open_session(self.expression, self.options)
+        else:
+            self.push_screen(PickerScreen(self.options, self.cluster_opener, self.contexts))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
-        session = Session(expression, options, self.opener)
+        session = Session(expression, options, self.opener, self.cluster_opener)
         guided = self.tour and expression.scheme == "demo"
         screen = (TourScreen if guided else SessionScreen)(session, self.panes(session))
         self.push_screen(screen)
@@ -111,19 +119,21 @@ class KdebugApp(App[None]):
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        return [
+        panes: list[Pane] = [
             OverviewPane(session),
             ProcessesPane(session),
             FilesPane(session),
             NetworkPane(session),
-            AccessPane(session),
         ]
+        panes += [LogsPane(session)] if session.is_pod else []
+        return [*panes, AccessPane(session)]
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
         start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
+        await screen.end_work()
         self.account += account(screen.session)
         await screen.session.close()
         if len(self.screen_stack) > 2:
@@ -134,6 +144,7 @@ class KdebugApp(App[None]):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, SessionScreen):
+                await screen.end_work()
                 self.account += account(screen.session)
                 with contextlib.suppress(Exception):
                     await screen.session.close()
@@ -147,11 +158,10 @@ class KdebugApp(App[None]):
         if os.environ.get("KDEBUG_TRACEBACK") or self.is_headless:
             super()._handle_exception(error)
             return
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(place.filename)}:{place.lineno}"
-        self.defect = (
-            f"the UI failed: {type(error).__name__}: {error} ({where}); this is a defect of kdebug"
-        )
+        root = root_of(error)
+        places = traceback.extract_tb(root.__traceback__)
+        where = f" ({os.path.basename(places[-1].filename)}:{places[-1].lineno})" if places else ""
+        self.defect = f"the UI failed: {type(root).__name__}: {root}{where}; this is a defect of kdebug"
         self._return_code = 1
         self._close_messages_no_wait()
 
@@ -169,7 +179,7 @@ class KdebugApp(App[None]):
     def tell(self, message: str) -> None:
         """A passing line at the bottom of whatever screen is there."""
         screen = self.screen
-        if isinstance(screen, SessionScreen):
+        if isinstance(screen, (SessionScreen, PickerScreen)):
             screen.tell(message)
         else:
             self.notify(one_line(message), markup=False)
@@ -180,10 +190,18 @@ class KdebugApp(App[None]):
         self.tell("copied")
 
 
+def root_of(error: BaseException) -> BaseException:
+    """What really happened, inside of the failure of a worker or of a group of tasks."""
+    inner = getattr(error, "error", None) if isinstance(error, WorkerFailed) else None
+    inner = inner or next(iter(getattr(error, "exceptions", ())), None)
+    return root_of(inner) if isinstance(inner, BaseException) else error
+
+
 def account(session: Session) -> list[str]:
     """The note at leaving: what was attached, what was done, what remains."""
     target = session.target
-    lines = list(target.account) if target is not None else []
+    # Without a target, what was tried may have left something behind: the notes say so.
+    lines = list(target.account) if target is not None else list(session.notes)
     return lines + [f"Done in the target: {action}." for action in session.actions]
 
 

@@ -128,4 +128,6 @@ def _banner(session: Session) -> str:
         return f"✗ connection lost, trying again for {trying}; {old}. {why}"
     if session.state is State.ENDED:
         return f"■ {session.problem}; {old}. [a] attach to the new instance"
+    if session.state in (State.OPENING, State.CLOSED) and old:
+        return f"{MARKS[session.state]} {session.state.value}; {old}, and of an earlier instance"
     return ""

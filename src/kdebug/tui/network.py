@@ -129,8 +129,7 @@ class NetworkPane(Pane):
     async def load(self) -> Optional[float]:
         if self._generation != self.session.generation:
             self._generation = self.session.generation
-            self._names.forget()
-            self._samples = None
+            self._names_at, self._samples = 0.0, None
         return await (self._load_config() if self.shows_interfaces else self._load_sockets())
 
     async def _load_sockets(self) -> float:
@@ -147,11 +146,8 @@ class NetworkPane(Pane):
         return self._pause
 
     async def _load_names(self) -> None:
-        since = self._names.since
-        page = await self.session.ask(
-            "the names of the owners", lambda target: target.processes(since=since, fds=False)
-        )
-        self._names.apply(page)
+        model = await self.session.look()
+        self._names.take(row.process for row in model.rows.values())
         self._names_at = time.monotonic()
 
     async def _load_config(self) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from kdebug.protocol.network import Socket
-from kdebug.protocol.processes import Process, ProcessPage
+from kdebug.protocol.processes import Process
 from kdebug.tui.table import Cell, Column
 from kdebug.tui.theme import BAD, DIM, GOOD, PLAIN, WARN
 from kdebug.units import size
@@ -60,25 +60,13 @@ def search_text(row: SocketRow) -> str:
 
 
 class Names:
-    """pid -> process. Asked for by deltas, and only when a socket names somebody unknown."""
+    """pid -> process, from the table that the session shares; looked at when a socket names a stranger."""
 
     def __init__(self) -> None:
         self._processes: dict[int, Process] = {}
-        self.since = 0
 
-    def apply(self, page: ProcessPage) -> None:
-        if page.full:
-            self._processes = {}
-        for pid, start in page.gone:
-            known = self._processes.get(pid)
-            if known is not None and known.start_ticks == start:
-                del self._processes[pid]
-        self._processes.update((process.pid, process) for process in page.items)
-        self.since = page.generation
-
-    def forget(self) -> None:
-        """Another agent counts its passes anew."""
-        self._processes, self.since = {}, 0
+    def take(self, processes: Iterable[Process]) -> None:
+        self._processes = {process.pid: process for process in processes}
 
     def process(self, pid: int) -> Optional[Process]:
         return self._processes.get(pid)

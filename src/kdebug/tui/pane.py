@@ -15,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from kdebug.errors import KdebugError
+from kdebug.tui.process_model import INTERVAL_SECONDS as INTERVAL_SECONDS
 from kdebug.tui.session import Session, State
 from kdebug.tui.text import plain
 from kdebug.tui.work import start
@@ -22,7 +23,6 @@ from kdebug.tui.work import start
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
 
-INTERVAL_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 """After something else than the connection failed: it may be a passing thing."""
 
@@ -55,6 +55,9 @@ class Pane(Widget):
     title: ClassVar[str] = ""
     hint: ClassVar[str] = ""
     """The keys that matter most here, for the status line."""
+
+    filter_words: ClassVar[str] = "filter: words that must all be there; Enter keeps it, Esc ends it"
+    """What `/` does here, for its empty field."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(id=self.title.lower())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Any, ClassVar, Optional
 
 from textual import on
@@ -14,122 +13,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from kdebug.errors import KdebugError
-from kdebug.protocol.processes import Process, ProcessPage
-from kdebug.target import Target
+from kdebug.protocol.processes import Process
 from kdebug.tui.dialog import Choice, Confirm
-from kdebug.tui.pane import INTERVAL_SECONDS, Pane
+from kdebug.tui.pane import Pane
 from kdebug.tui.process_detail import ProcessDetailView
+from kdebug.tui.process_model import ProcessRow, tree
 from kdebug.tui.session import Session
 from kdebug.tui.table import Cell, Column, LineTable
 from kdebug.tui.theme import ACCENT, BAD, DIM, PLAIN, WARN
 from kdebug.tui.work import start
 from kdebug.units import duration, size
 
-ProcessKey = tuple[int, int]
-"""(pid, start_ticks): a PID that was given to another process is another row."""
 BUSY_PERCENT = 80.0
 STATES = {"D": WARN, "Z": BAD, "T": WARN, "t": WARN, "X": BAD, "R": ACCENT}
-
-
-@dataclass(frozen=True)
-class ProcessRow:
-    process: Process
-    cpu_percent: Optional[float]
-    """Share of one core between the last two looks; None at the first one."""
-    branch: str = ""
-    """What a tree draws before the command."""
-    ours: bool = False
-    """A process of kdebug's own toolbox."""
-
-    @property
-    def key(self) -> ProcessKey:
-        return self.process.pid, self.process.start_ticks
-
-    @property
-    def command(self) -> str:
-        """As ps writes it: the command line, or the name in brackets where there is none."""
-        process = self.process
-        if process.cmdline:
-            return " ".join(process.cmdline)
-        return f"[{process.name}]"
-
-
-class ProcessModel:
-    """The process table kept up to date by deltas."""
-
-    def __init__(self) -> None:
-        self.rows: dict[ProcessKey, ProcessRow] = {}
-        self._page: Optional[ProcessPage] = None
-
-    @property
-    def since(self) -> int:
-        return self._page.generation if self._page else 0
-
-    def forget(self) -> None:
-        """Another agent counts its passes anew."""
-        self._page = None
-
-    def apply(self, page: ProcessPage, own_container: Optional[str]) -> None:
-        """Take in one answer to `ListProcesses(since=self.since)`."""
-        before = self._page
-        elapsed = page.taken_at - before.taken_at if before else 0.0
-        old = self.rows
-        kept = {} if page.full else {key: _idle(row) for key, row in old.items()}
-        for process in page.items:
-            key = (process.pid, process.start_ticks)
-            percent = _percent(old.get(key), process, elapsed)
-            ours = own_container is not None and process.container == own_container
-            kept[key] = ProcessRow(process, percent, ours=ours)
-        for key in page.gone:
-            kept.pop((key[0], key[1]), None)
-        self.rows, self._page = kept, page
-
-    @property
-    def pause(self) -> float:
-        return max(INTERVAL_SECONDS, self._page.next_after_seconds if self._page else 0.0)
-
-
-def _percent(row: Optional[ProcessRow], process: Process, elapsed: float) -> Optional[float]:
-    if row is None or elapsed <= 0:
-        return None
-    return max(0.0, 100 * (process.cpu_seconds - row.process.cpu_seconds) / elapsed)
-
-
-def _idle(row: ProcessRow) -> ProcessRow:
-    """A row that the delta does not name has used no CPU since."""
-    return row if row.cpu_percent == 0.0 else replace(row, cpu_percent=0.0)
-
-
-def tree(rows: Iterable[ProcessRow]) -> list[ProcessRow]:
-    """Children below their parents, by PID; whoever's parent is not there is a root."""
-    everyone = sorted(rows, key=lambda row: row.process.pid)
-    pids = {row.process.pid for row in everyone}
-    children: dict[int, list[ProcessRow]] = {}
-    roots = []
-    for row in everyone:
-        parent = row.process.ppid
-        if parent in pids and parent != row.process.pid:
-            children.setdefault(parent, []).append(row)
-        else:
-            roots.append(row)
-    ordered: list[ProcessRow] = []
-    # A stack of our own: a chain of 10,000 children would end Python's.
-    waiting = [(row, "", "") for row in reversed(roots)]
-    seen: set[ProcessKey] = set()
-    while waiting:
-        row, lead, below = waiting.pop()
-        if row.key in seen:
-            continue
-        seen.add(row.key)
-        ordered.append(replace(row, branch=lead))
-        below = below[-64:]
-        offspring = children.get(row.process.pid, [])
-        for index, child in reversed(list(enumerate(offspring))):
-            last = index == len(offspring) - 1
-            waiting.append((child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")))
-    # Parents in a ring (a hostile agent, or a PID reused between two reads) still are shown.
-    ordered += [row for row in everyone if row.key not in seen]
-    return ordered
 
 
 def _cpu(row: ProcessRow) -> Cell:
@@ -207,10 +103,9 @@ class ProcessesPane(Pane):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.model = ProcessModel()
+        self.model = session.processes
         self._tree = False
-        self._generation = -1
-        self._wanted: Optional[int] = None
+        self._wanted: Optional[tuple[int, str]] = None
 
     def compose(self) -> ComposeResult:
         yield Container(
@@ -235,17 +130,11 @@ class ProcessesPane(Pane):
         self.set_class(self.size.width >= self.WIDE, "wide")
 
     async def load(self) -> Optional[float]:
-        if self._generation != self.session.generation:
-            self._generation = self.session.generation
-            self.model.forget()
-        since = self.model.since
-        page = await self.session.ask("the processes", lambda target: _look(target, since))
-        target = self.session.target
-        self.model.apply(page, target.info.agent_container if target else None)
+        await self.session.look()
         self._show()
         if self.has_class("detailed"):
             self.detail.reload()
-        if self._wanted is not None and self.show_process(self._wanted):
+        if self._wanted is not None and self.show_process(*self._wanted):
             self._wanted = None
         return self.model.pause
 
@@ -260,13 +149,15 @@ class ProcessesPane(Pane):
     def filter(self, needle: str) -> None:
         self.table.filter(needle)
 
-    def show_process(self, pid: int) -> bool:
+    def show_process(self, pid: int, section: str = "") -> bool:
         """Put the cursor on a process and open its details; where it is not there yet, once it is."""
         row = next((row for row in self.model.rows.values() if row.process.pid == pid), None)
         if row is None or not self.table.select(row.key):
-            self._wanted = pid
+            self._wanted = pid, section
             return False
         self._open(row)
+        if section:
+            self.detail.show_section(section)
         return True
 
     @on(LineTable.Chosen, "#table")
@@ -358,7 +249,3 @@ class ProcessesPane(Pane):
         self.session.did(f"sent {name} to the process {process.pid} ({process.name})")
         self.host.tell(f"{name} was sent to {process.pid}")
         self.wake()
-
-
-async def _look(target: Target, since: int) -> ProcessPage:
-    return await target.processes(since=since)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
 
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
+from textual.worker import WorkerError
 
 from kdebug.errors import KdebugError
 from kdebug.tui.dialog import Confirm
@@ -62,9 +64,7 @@ class SessionScreen(Screen[None]):
         yield Banner()
         with ContentSwitcher(initial=self.panes[0].id, id="tabs"):
             yield from self.panes
-        yield Input(
-            placeholder="filter: words that must all be there; Enter keeps it, Esc ends it", id="filter"
-        )
+        yield Input(id="filter")
         yield TaskBar(self.session.tasks)
         yield StatusLine(self.session)
 
@@ -92,17 +92,31 @@ class SessionScreen(Screen[None]):
 
     # The connection
 
-    def attach(self) -> None:
-        """Open the target in the background; the first tab shows how far it is."""
-        start(self, "attach", self._open_target)
+    def attach(self, wait: bool = False) -> None:
+        """Open the target in the background, or once it starts; the first tab shows how far it is."""
+        start(self, "attach", self._open_target, wait)
 
-    async def _open_target(self) -> None:
+    def cancel_attach(self) -> None:
+        self.workers.cancel_group(self, "attach")
+
+    async def _open_target(self, wait: bool) -> None:
         try:
-            await self.session.open()
+            await self.session.open(wait)
         except KdebugError:
             return  # the session knows why, and the first tab shows it
         for line in self.session.notes:
             self.tell(line)
+
+    async def end_work(self) -> None:
+        """End what this screen and its tabs are doing, an attach under way too, and wait for it.
+
+        Nobody asks any more when the session is closed, and what an attach left is in its notes.
+        """
+        for worker in list(self.workers):
+            if self in worker.node.ancestors_with_self and not worker.is_finished:
+                worker.cancel()
+                with contextlib.suppress(WorkerError):
+                    await worker.wait()
 
     def action_attach_again(self) -> None:
         if self.session.state in (State.LIVE, State.OPENING):
@@ -149,6 +163,14 @@ class SessionScreen(Screen[None]):
             self.show_tab(self.panes.index(pane))
         return pane
 
+    def show_title(self, title: str) -> Optional[Pane]:
+        """The same by what stands on it."""
+        index = next((index for index, pane in enumerate(self.panes) if pane.title == title), None)
+        if index is None:
+            return None
+        self.show_tab(index)
+        return self.panes[index]
+
     def action_tab(self, index: int) -> None:
         self.show_tab(index)
 
@@ -167,7 +189,7 @@ class SessionScreen(Screen[None]):
 
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
-        field.value = self.pane.needle
+        field.value, field.placeholder = self.pane.needle, self.pane.filter_words
         # At once, not with the next layout.
         field.display = True
         self.set_focus(field)
@@ -178,8 +200,9 @@ class SessionScreen(Screen[None]):
             self.pane.filter(event.value)
 
     @on(Input.Submitted, "#filter")
-    def _filter_kept(self) -> None:
-        self.query_one("#filter", Input).display = False
+    def _filter_kept(self, event: Input.Submitted) -> None:
+        self._end_filter()
+        self.pane.filter(event.value)  # the last letters may still be on their way
         self.pane.focus_first()
 
     @property
@@ -187,11 +210,15 @@ class SessionScreen(Screen[None]):
         """Whether a filter is being typed."""
         return self.query_one("#filter", Input).display
 
+    def _end_filter(self) -> None:
+        self.query_one("#filter", Input).display = False
+
     def action_back(self) -> None:
-        field = self.query_one("#filter", Input)
-        if field.display:
-            field.display = False
+        if self.filtering:
+            self._end_filter()
             self.pane.filter("")
+        elif self.session.state is State.OPENING:
+            self.cancel_attach()
         self.pane.focus_first()
 
     # The rest

@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from enum import Enum
 from typing import Optional, TypeVar
 
 from kdebug.errors import ConnectionLost, Failed, KdebugError, ProtocolViolation, TargetEnded, TargetLost
-from kdebug.expression import TargetExpression
+from kdebug.expression import OWNERS, TargetExpression
+from kdebug.open import open_cluster
 from kdebug.target import Target
+from kdebug.target.cluster import Cluster, PodRef, Story
 from kdebug.target.options import OpenOptions
+from kdebug.tui.process_model import ProcessModel
 from kdebug.tui.tasks import Tasks
+from kdebug.usage import Usage
 
 T = TypeVar("T")
 Opener = Callable[[TargetExpression, OpenOptions], contextlib.AbstractAsyncContextManager[Target]]
+ClusterOpener = Callable[[OpenOptions], contextlib.AbstractAsyncContextManager[Cluster]]
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries to reach the toolbox again; the last one repeats."""
@@ -41,12 +46,31 @@ class State(Enum):
 class Session:
     """The only holder of a `Target` in the UI."""
 
-    def __init__(self, expression: TargetExpression, options: OpenOptions, opener: Opener) -> None:
+    def __init__(
+        self,
+        expression: TargetExpression,
+        options: OpenOptions,
+        opener: Opener,
+        cluster_opener: ClusterOpener = open_cluster,
+    ) -> None:
         self.expression = expression
         self.options = options
         self._opener = opener
+        self._cluster_opener = cluster_opener
         self._stack = contextlib.AsyncExitStack()
+        self._whole = contextlib.AsyncExitStack()
+        """What stays open from one target to the next: the cluster."""
+        self.cluster: Optional[Cluster] = None
+        """The API server behind a pod; None for what is no pod, and until it was reached."""
+        self.pod: Optional[PodRef] = None
+        """The pod and container that are looked at; known also where they cannot be entered."""
+        self.processes = ProcessModel()
+        """The process table, shared by all who show it: nobody asks for what another has just read."""
+        self.usage = Usage()
+        """What the cgroup said over the last minutes."""
         self._reconnecting: Optional[asyncio.Task[None]] = None
+        self._choosing: Optional[asyncio.Task[PodRef]] = None
+        self._began = time.monotonic()
         self.target: Optional[Target] = None
         self.state = State.CLOSED
         self.since = time.monotonic()
@@ -74,55 +98,116 @@ class Session:
     def read_only(self) -> bool:
         return self.options.read_only or bool(self.target and self.target.info.read_only)
 
-    async def open(self) -> Target:
-        """Attach. Raises what `open_target` raises; then the state is CLOSED and `problem` says why."""
+    @property
+    def is_pod(self) -> bool:
+        return self.expression.scheme in OWNERS
+
+    async def open(self, wait: bool = False) -> Target:
+        """Attach; `wait`: once the container starts. Raises what `open_target` raises; then the state is
+        CLOSED and `problem` says why."""
         await self._release()
-        began = time.monotonic()
+        self._began = time.monotonic()
         self.steps, self.notes = [], []
-
-        def step(line: str) -> None:
-            self.steps.append((time.monotonic() - began, line))
-            self.changed()
-
-        def note(line: str) -> None:
-            self.notes.append(line)
-            step(line)
-
         self._become(State.OPENING)
+        pod = replace(self.options.pod, wait=wait or self.options.pod.wait)
+        options = replace(self.options, note=self._note, step=self._step, pod=pod)
         try:
-            target = await self._stack.enter_async_context(
-                self._opener(self.expression, replace(self.options, note=note, step=step))
-            )
+            target = await (self._attach_pod(options) if self.is_pod else self._attach(options))
         except KdebugError as error:
             self._become(State.CLOSED, error)
             raise
         except BaseException:
-            self._become(State.CLOSED)
+            # Cancelled. What was added until then remains, and the notes say so.
+            self._become(State.CLOSED, Failed("the attach was cancelled"))
             raise
         self.target = target
         self.generation += 1
+        self.processes.forget()
+        self.usage.forget()
         self._alive()
         return target
+
+    def _step(self, line: str) -> None:
+        self.steps.append((time.monotonic() - self._began, line))
+        self.changed()
+
+    def _note(self, line: str) -> None:
+        # The pod is chosen twice, for its description and for the attach, with the same remarks.
+        if line not in self.notes:
+            self.notes.append(line)
+            self._step(line)
+
+    async def _attach(self, options: OpenOptions, expression: Optional[TargetExpression] = None) -> Target:
+        return await self._stack.enter_async_context(self._opener(expression or self.expression, options))
+
+    async def _attach_pod(self, options: OpenOptions) -> Target:
+        """Its description is read beside the attach, and is there also when the attach fails. Of several
+        pods one is chosen first, so that the one that is attached is the one that is described."""
+        choosing = asyncio.create_task(self._choose(options), name="kdebug-ui-choose")
+        try:
+            if self.expression.scheme == "pod" and not options.pod.selector:
+                return await self._attach(options)
+            chosen = await choosing
+            one = replace(options.pod, container=chosen.container, selector="")
+            return await self._attach(replace(options, pod=one), TargetExpression("pod", chosen.name))
+        except KdebugError:
+            await asyncio.wait({choosing})
+            raise
+        finally:
+            if self._choosing is not None:
+                self._choosing.cancel()
+            self._choosing = choosing
+            choosing.add_done_callback(_looked_at)
+
+    async def _choose(self, options: OpenOptions) -> PodRef:
+        if self.cluster is None:
+            self.cluster = await self._whole.enter_async_context(self._cluster_opener(options))
+        self.pod = await self.cluster.choose(self.expression)
+        self.changed()
+        return self.pod
+
+    async def story(self) -> Story:
+        """The pod as Kubernetes tells it now, whether it can be entered or not."""
+        if self.cluster is None or self.pod is None:
+            raise Failed(f"{self.expression} is not known to a cluster")
+        with self.waiting("the pod's story"):
+            self.pod = await self.cluster.refresh(self.pod)
+            return await self.cluster.story(self.pod)
+
+    async def look(self) -> ProcessModel:
+        """The process table as it is now, by what changed since the last look."""
+        generation, since = self.generation, self.processes.since
+        page = await self.ask("the processes", lambda target: target.processes(since=since))
+        if generation == self.generation and since == self.processes.since and self.target is not None:
+            self.processes.apply(page, self.target.info.agent_container)
+        return self.processes
 
     async def ask(self, what: str, question: Callable[[Target], Awaitable[T]]) -> T:
         """The answer; raises `KdebugError`. `what` is shown while it is waited for: "the processes"."""
         target = self.target
         if target is None:
             raise self.problem or Failed("not attached")
-        self._serial += 1
-        serial = self._serial
-        self.pending[serial] = (what, time.monotonic())
         try:
-            answer = await question(target)
+            with self.waiting(what):
+                answer = await question(target)
         except (ConnectionLost, TargetEnded) as error:
             if target is self.target:
                 self._lost(error)
             raise
-        finally:
-            del self.pending[serial]
         if target is self.target:
             self._alive()
         return answer
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Something is asked: the status line tells what, and for how long."""
+        self._serial += 1
+        serial = self._serial
+        self.pending[serial] = (what, time.monotonic())
+        try:
+            yield
+        finally:
+            del self.pending[serial]
 
     def did(self, what: str) -> None:
         """Something was changed in the target: it belongs into the account."""
@@ -178,9 +263,16 @@ class Session:
         self.changed()
 
     async def close(self) -> None:
-        """Let go of the target; copies that still run are cancelled. Idempotent."""
+        """Let go of the target and of the cluster; copies that still run are cancelled. Idempotent."""
         await self.tasks.cancel_all()
         await self._release()
+        if self._choosing is not None:
+            self._choosing.cancel()
+            await asyncio.wait({self._choosing})
+        self.cluster = None
+        whole, self._whole = self._whole, contextlib.AsyncExitStack()
+        with contextlib.suppress(KdebugError):
+            await whole.aclose()
         self._become(State.CLOSED)
 
     async def _release(self) -> None:
@@ -192,3 +284,9 @@ class Session:
         stack, self._stack = self._stack, contextlib.AsyncExitStack()
         with contextlib.suppress(KdebugError):
             await stack.aclose()
+
+
+def _looked_at(task: asyncio.Task[PodRef]) -> None:
+    """Whoever waits for the attach is told its failure; that of the choice has the same cause."""
+    if not task.cancelled():
+        task.exception()

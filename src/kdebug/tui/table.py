@@ -88,6 +88,9 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         Binding("I", "sort_reverse", "Reverse the order", show=False),
     ]
 
+    min_flexible: int = MIN_FLEXIBLE
+    """Optional columns leave before the flexible one gets narrower."""
+
     class Highlighted(Message):
         """The cursor is on another row, or on none."""
 
@@ -189,6 +192,17 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
                 return True
         return False
 
+    def stick(self) -> None:
+        """From now on the cursor stays with the row that it is on, as after a key."""
+        self._touched = self._touched or self.selected is not None
+
+    def set_columns(self, columns: Iterable[Column[Row]]) -> None:
+        """Show other columns; what it is sorted by stays, where there still is such a column."""
+        self._columns = list(columns)
+        name = self.sorted_by
+        self._sort = next((column for column in self._columns if column.name == name), None)
+        self.refresh()
+
     @property
     def sorted_by(self) -> str:
         return self._sort.name if self._sort else ""
@@ -210,9 +224,7 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         before = self.selected
         key = self._key(before) if before is not None and self._touched else None
         line = self._cursor - int(self.scroll_y)
-        rows = self._matching() if self._needle else list(self._all)
-        if self._sort is not None and self._sort.sort is not None:
-            rows.sort(key=self._sort.sort, reverse=self._descending)
+        rows = self._ordered(self._matching() if self._needle else list(self._all))
         self._rows = rows
         self.virtual_size = Size(self.size.width, len(rows) + 1)
         index = self._index_of(key) if key is not None else None
@@ -226,6 +238,11 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         after = self.selected
         if (before is None) != (after is None) or after is not before:
             self.post_message(self.Highlighted(self, after))
+
+    def _ordered(self, rows: list[Row]) -> list[Row]:
+        if self._sort is not None and self._sort.sort is not None:
+            rows.sort(key=self._sort.sort, reverse=self._descending)
+        return rows
 
     def _matching(self) -> list[Row]:
         words = self._needle.split()
@@ -333,7 +350,7 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
     def _layout(self, width: int) -> list[tuple[Column[Row], int]]:
         """The columns that fit, with their widths."""
         shown = list(self._columns)
-        wanted = max(MIN_FLEXIBLE, *(column.more for column in shown if not column.width))
+        wanted = max(self.min_flexible, *(column.more for column in shown if not column.width))
         while True:
             fixed = sum(column.width + GAP for column in shown)
             leaving = max(shown, key=lambda column: column.optional)

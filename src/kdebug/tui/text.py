@@ -6,7 +6,7 @@ cells and combining ones none (rich.cells, from the Unicode tables).
 
 from __future__ import annotations
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.text import Text
 
 from kdebug.sanitise import multi_line, one_line
@@ -33,6 +33,20 @@ def safe_line(line: bytes) -> str:
     """One line of a file: tabs as blanks up to the next eighth column, everything else sanitised."""
     text = line.decode("utf-8", "surrogateescape")
     return one_line(text.expandtabs(8) if "\t" in text else text)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """`text`, made safe, in lines of at most `width` cells; broken at blanks where there are some."""
+    lines, line = [], ""
+    for word in one_line(text[:MAX_SHOWN]).split(" "):
+        joined = f"{line} {word}" if line else word
+        if cell_len(joined) <= width:
+            line = joined
+            continue
+        lines += [line] if line else []
+        *full, line = chop_cells(word, max(1, width)) or [""]
+        lines += full
+    return [*lines, line]
 
 
 def plain(text: str, style: str = "") -> Text:
