@@ -13,7 +13,7 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: $(READY)
-	@$(BIN)/kdebug demo
+	@$(BIN)/kdebug demo </dev/null  # on a terminal it would open the UI, with the tour
 
 test: $(READY) lint
 	$(BIN)/pytest

@@ -22,7 +22,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 TOOLS = {
     "findmnt": "util-linux", "ip": "iproute2", "lsof": "lsof", "nsenter": "util-linux", "pgrep": "procps",
-    "ps": "procps", "ss": "iproute2", "setsid": "util-linux", "unshare": "util-linux",
+    "ps": "procps", "ss": "iproute2", "setsid": "util-linux", "tmux": "tmux",
+    "unshare": "util-linux",
 }  # fmt: skip
 """Independent readers that facts are compared with, and Debian's packages of them."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdebug.errors import UsageError
 
-KEYS = ("image", "profile", "read_only", "reason", "ttl", "max_ttl", "idle", "timeout")
+KEYS = ("image", "profile", "read_only", "reason", "ttl", "max_ttl", "idle", "timeout", "theme")
 
 
 @dataclass(frozen=True)

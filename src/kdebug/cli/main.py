@@ -53,7 +53,7 @@ VERBS = {
     "rbac": ("cluster", "print the Role that kdebug needs"),
     "toolbox": ("cluster", "show how to build and load the toolbox image"),
     "doctor": ("system", "check what works here and what would fix the rest"),
-    "demo": ("overview", "start a practice target and look into it"),
+    "demo": ("attach", "start a practice target and look into it"),
     "completion": ("shell_completion", "print the completion script of a shell"),
     "version": ("system", "print the version"),
 }

@@ -9,6 +9,7 @@ from typing import ClassVar, Optional
 
 from rich.text import Text
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
@@ -296,7 +297,11 @@ class FilesPane(Pane):
 
     def _read(self, path: str) -> None:
         self.add_class("reading")
-        if self.view.path != path:
+        # A preview that is still on its way would take the file's place.
+        if self._timer is not None:
+            self._timer.stop()
+        self.workers.cancel_group(self, "facts")
+        if self.view.path != path or not self.view.display:
             self._show_file(path)
         self.view.focus()
 
@@ -305,6 +310,8 @@ class FilesPane(Pane):
             self.remove_class("reading")
         elif self.table.needle:
             self.table.filter("")
+        else:
+            raise SkipAction
         self.table.focus()
 
     # The preview

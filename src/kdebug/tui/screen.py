@@ -205,11 +205,16 @@ class SessionScreen(Screen[None]):
         self.pane.filter(event.value)  # the last letters may still be on their way
         self.pane.focus_first()
 
+    @property
+    def filtering(self) -> bool:
+        """Whether a filter is being typed."""
+        return self.query_one("#filter", Input).display
+
     def _end_filter(self) -> None:
         self.query_one("#filter", Input).display = False
 
     def action_back(self) -> None:
-        if self.query_one("#filter", Input).display:
+        if self.filtering:
             self._end_filter()
             self.pane.filter("")
         elif self.session.state is State.OPENING:
