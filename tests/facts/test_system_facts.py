@@ -258,6 +258,31 @@ def test_the_working_set_leaves_out_the_inactive_pages_of_the_groups_below() -> 
     assert info.memory_working_set_bytes == pytest.approx(max(0, theirs), abs=allowed)
 
 
+STRANGER = """
+import json, os, sys
+from kdebug.agent import dispatch
+from kdebug.agent.session import Session
+from kdebug.protocol import requests as ask
+os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)
+session = Session()
+dispatch.handle(session, ask.OpenTarget(pid=int(sys.argv[1])))
+info = dispatch.handle(session, ask.GetCgroup())
+try:
+    os.readlink(f"/proc/{sys.argv[1]}/root")
+except OSError as error:
+    print(json.dumps([error.strerror, info.memory_usage_bytes, info.pids_current, info.reasons]))
+"""
+
+
+@needs_root
+def test_a_cgroup_behind_a_root_that_may_not_be_read_is_not_said_to_be_unmounted() -> None:
+    words, memory, pids, reasons = tool(sys.executable, "-c", STRANGER, str(os.getpid()))  # type: ignore[misc]
+    assert (memory, pids) == (None, None)
+    for controller in ("memory", "cpu", "pids"):
+        assert words in reasons[controller] and "the kernel wants" in reasons[controller]
+    assert "cpuacct" not in reasons
+
+
 CPU_V1 = {
     "/sys/fs/cgroup/cpu/cpu.stat": "nr_periods 5114\nnr_throttled 3773\nthrottled_time 224457121193\n",
     "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "10000\n",
