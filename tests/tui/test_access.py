@@ -99,6 +99,12 @@ class FakeCluster:
     async def choose(self, expression: TargetExpression) -> PodRef:
         return PodRef("shop", expression.value, "app", ("app",))
 
+    async def refresh(self, pod: PodRef) -> PodRef:
+        return pod
+
+    async def story(self, pod: PodRef) -> Any:
+        raise AccessDenied("the pod may not be read")
+
     async def plan(self, pod: PodRef) -> list[PlanStep]:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
