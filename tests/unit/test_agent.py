@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from conftest import needs_root
+from kdebug import threads
 from kdebug.agent import dispatch, hold
 from kdebug.agent.budget import LONGEST_SECONDS
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
@@ -548,14 +549,14 @@ def test_a_request_that_never_ends_holds_up_nobody(
 def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod at its pids.max is what people look into: one lane less must not end the session."""
     (ours, theirs), (reads, writes) = os.pipe(), os.pipe()
-    start = threading.Thread.start
+    start = threads.Thread.start
 
-    def limited(thread: threading.Thread) -> None:
-        if thread.name == "lane-heavy":
+    def limited(thread: threads.Thread) -> None:
+        if thread._arguments == ("heavy",):
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(threads.Thread, "start", limited)
     requests = (b'{"request":"list-dir"}', b'{"request":"limits","pid":%d}' % os.getpid())
     for number, body in enumerate(requests, 1):
         os.write(theirs, framing.encode(framing.Frame(framing.REQUEST, number, body)))
@@ -574,3 +575,24 @@ def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyP
 def test_dispatch_answers_every_request() -> None:
     assert set(dispatch._HANDLERS) == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())
+
+
+def test_a_process_list_takes_no_module_that_a_stock_image_must_compile() -> None:
+    """python:slim holds no bytecode: `typing` or `dataclasses` alone would cost more than the agent."""
+    code = (
+        "import sys, os; os.__file__; before = set(sys.modules); sys.path.insert(0, sys.argv[1]);"
+        "from kdebug.agent import dispatch, server, startup; from kdebug.agent.session import Session;"
+        "from kdebug.protocol import codec, requests as ask; s = Session();"
+        "asked = (ask.OpenTarget(pid=os.getpid()), ask.GetAccess(), ask.ListProcesses());"
+        "[codec.to_json(dispatch.handle(s, one)) for one in asked];"
+        'server.decode_request(b\'{"request":"processes","limit":7}\');'
+        "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('kdebug')))"
+    )
+    source = str(Path(dispatch.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, source], capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert loaded, done.stderr
+    # What is written in C, and struct; ctypes for openat2 (rooted).
+    names = {name for name in loaded if not name.startswith("_")} - set(sys.builtin_module_names)
+    python = {"ctypes", "ctypes._endian", "struct", "types"}
+    assert names <= {*python, "errno", "fcntl", "math", "resource", "select", "zlib"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from typing import Optional
 
+from kdebug import threads
 from kdebug.agent.cursors import Cursors
+from kdebug.annotations import Optional
 from kdebug.errors import KdebugError, NotFound, UsageError
 from kdebug.probe.cgroup import cgroup_info, own_cpu_quota_cores
 from kdebug.probe.files import OpenFiles
@@ -16,7 +16,7 @@ from kdebug.probe.process_table import ProcessTable
 from kdebug.probe.rooted import Root
 from kdebug.probe.users import UserNames
 
-NEVER = threading.Event()
+NEVER = threads.Event()
 """A cancel flag for callers that never cancel."""
 
 
@@ -36,7 +36,7 @@ class Session:
         self.open_files = OpenFiles()
         self.started = time.monotonic()
         self.cpu_quota_cores = own_cpu_quota_cores(proc)
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._root: Optional[Root] = None
         self._table: Optional[ProcessTable] = None
         self._users: Optional[UserNames] = None

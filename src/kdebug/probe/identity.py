@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import resource
 import time
-from dataclasses import dataclass
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.container_id import parse_container_id
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import AgentInfo, TargetInfo
 
 MAX_SMALL = 64 * 1024
 
 
-@dataclass(frozen=True)
-class FoundTarget:
+@dataclass(frozen=True, eq=False, repr=False)
+class FoundTarget(Record):
     pid: int
     start_ticks: int
     name: str

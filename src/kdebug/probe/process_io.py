@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
+from kdebug.annotations import Optional
 from kdebug.probe.process_static import NEEDS
 from kdebug.protocol.processes import IoDetail
 

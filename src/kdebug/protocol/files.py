@@ -6,10 +6,8 @@ are hostile input and are only ever shown through `kdebug.sanitise`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional
-
-from kdebug.protocol.record import Record
+from kdebug.annotations import Optional
+from kdebug.protocol.record import Record, dataclass
 
 KINDS = ("file", "dir", "symlink", "fifo", "socket", "char", "block", "unknown")
 
@@ -85,4 +83,4 @@ class FileChunk(Record):
     """Follow: the name now leads to another file; this piece is the last of the old one."""
     shrunk: bool = False
     """Follow: the file is shorter than the offset asked for; reading restarts at 0."""
-    data: bytes = field(default=b"", repr=False)
+    data: bytes = b""

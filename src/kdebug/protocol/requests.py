@@ -6,9 +6,7 @@ it; `check` lets the client refuse an answer that holds more than was asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Generic, TypeVar
-
+from kdebug.annotations import Any, Callable, ClassVar, Generic, TypeVar
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.protocol.files import FileChunk, FileStat, Listing
 from kdebug.protocol.network import NetworkConfig, SocketPage
@@ -21,7 +19,7 @@ from kdebug.protocol.processes import (
     ProcessPage,
     SignalSent,
 )
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 
 R = TypeVar("R")
