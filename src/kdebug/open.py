@@ -10,14 +10,16 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdebug.errors import Failed, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
-from kdebug.target.cluster import Cluster
 from kdebug.target.options import OpenOptions, PodOptions
+
+if TYPE_CHECKING:
+    from kdebug.target.cluster import Cluster
 
 __all__ = ["OpenOptions", "PodOptions", "open_cluster", "open_target", "role_objects"]
 

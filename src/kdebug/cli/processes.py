@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from kdebug.cli.console import Document, emit, note, write_bytes
-from kdebug.cli.mask import looks_secret
 from kdebug.cli.table import duration, exact, exact_list, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, document_verb, one_target, with_target
 from kdebug.errors import UsageError
@@ -187,6 +186,8 @@ def _text(value: Any) -> str:
 
 
 async def env(target: Target, pid: int | None, reveal: bool) -> Document:
+    from kdebug.cli.mask import looks_secret
+
     page = await target.environ(pid or 0)
     rows: list[dict[str, Any]] = []
     masked = 0

@@ -7,11 +7,10 @@ Times are RFC 3339 in UTC, as the API server writes them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
 from kdebug.expression import TargetExpression
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass, field
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +23,7 @@ class PodRef(Record):
     containers: tuple[str, ...]
     """All of the pod's, ephemeral ones last."""
     notes: tuple[str, ...] = ()
-    pod: dict[str, Any] = field(default_factory=dict, repr=False)
+    pod: dict[str, Any] = field(default_factory=dict)
     """The object as the server wrote it."""
 
 
