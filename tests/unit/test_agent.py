@@ -154,6 +154,23 @@ def test_compiled_and_source_delivery_are_the_same_agent(run: asyncio.Runner) ->
     assert run.run(answers(compiled)) == run.run(answers(source))
 
 
+def test_whatever_else_is_loaded_the_delivery_has_the_same_digest() -> None:
+    code = (
+        "import sys, hashlib; [__import__(name) for name in sys.argv[1:]];"
+        "from kdebug.channel.payload import agent_sources, build;"
+        "print(hashlib.sha256(build(agent_sources())).hexdigest())"
+    )
+    loaded: tuple[tuple[str, ...], ...] = (
+        (),
+        ("asyncio", "typing", "kdebug.agent.server", "kdebug.probe.files"),
+    )
+    digests = {
+        subprocess.run([sys.executable, "-c", code, *names], capture_output=True, check=True).stdout
+        for names in loaded
+    }
+    assert len(digests) == 1
+
+
 def test_the_compiled_agent_is_kept_and_made_again_when_it_does_not_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,9 @@ from kdebug.protocol.hello import hash_sources
 
 NO_MAGIC = bytes(4)
 """In place of a magic number where nothing is compiled."""
+NO_REFERENCES = 2
+"""The version of marshal's format that does not depend on what else this process has loaded: whoever
+allow-lists a digest meets the same one again."""
 _DIGEST_BYTES = 32
 LATE = (
     "kdebug.agent.hold",
@@ -112,7 +115,11 @@ def _module_name(path: str) -> str:
 
 
 def _compiled(text: str, name: str) -> bytes:
-    return marshal.dumps(_bare(compile(text, name, "exec", dont_inherit=True, optimize=2)))
+    code = _bare(compile(text, name, "exec", dont_inherit=True, optimize=2))
+    try:
+        return marshal.dumps(code, NO_REFERENCES)
+    except ValueError:
+        return marshal.dumps(code)  # Python 3.14 writes slices in its newest format only
 
 
 def _bare(code: CodeType) -> CodeType:
