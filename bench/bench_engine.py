@@ -79,7 +79,7 @@ async def first_page(target: Target) -> None:
 
 
 async def cat(target: Target) -> None:
-    from kdebug.cli.files import pieces
+    from kdebug.target.reader import pieces
 
     with tempfile.NamedTemporaryFile() as file:
         for _ in range(1024):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import ClassVar as ClassVar
     from typing import Generic as Generic
     from typing import Optional as Optional
+    from typing import Protocol as Protocol
     from typing import TypeVar as TypeVar
     from typing import Union as Union
     from typing import cast as cast
@@ -41,6 +42,9 @@ else:
         pass
 
     class Union(_Name):
+        pass
+
+    class Protocol(_Name):
         pass
 
     class Generic(_Name):

@@ -11,8 +11,10 @@ appear, with the cause chained; nothing above that edge catches anything but `Kd
     ├── UsageError             exit 2   the request itself is wrong
     ├── AccessDenied           exit 3   RBAC, admission or the kernel said no
     ├── NotFound               exit 4   no such pod, container, process, path
+    │   └── TargetEnded        exit 4   the target process is no more
     ├── DeadlinePassed         exit 5   it took longer than it may
     └── ConnectionLost         exit 6   the stream to the agent is gone
+        ├── TargetLost         exit 6   the target ended, and the toolbox' processes with it
         └── ProtocolViolation  exit 6   the peer sent what it must not
 
 The tree travels over the wire by `kind` (the class name), so the agent's refusal and the local
@@ -94,6 +96,10 @@ class NotFound(KdebugError):
     exit_code = EXIT_NOT_FOUND
 
 
+class TargetEnded(NotFound):
+    """The process that the session is bound to has ended."""
+
+
 class DeadlinePassed(KdebugError):
     """It took longer than it may."""
 
@@ -104,6 +110,10 @@ class ConnectionLost(KdebugError):
     """The stream to the agent is gone."""
 
     exit_code = EXIT_CONNECTION
+
+
+class TargetLost(ConnectionLost):
+    """The target ended, or its pod was deleted, while it was looked at."""
 
 
 class ProtocolViolation(ConnectionLost):
@@ -119,8 +129,10 @@ _KINDS = {
         UsageError,
         AccessDenied,
         NotFound,
+        TargetEnded,
         DeadlinePassed,
         ConnectionLost,
+        TargetLost,
         ProtocolViolation,
     )
 }

@@ -6,6 +6,7 @@ import re
 
 from kdebug.errors import UsageError
 from kdebug.protocol.record import Record, dataclass
+from kdebug.protocol.requests import is_held
 
 OWNERS = ("pod", "deploy", "sts", "ds", "rs", "job", "svc")
 _KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -20,7 +21,7 @@ class TargetExpression(Record):
     value: str
     """PID, file or name; empty for demo."""
     path: str = ""
-    """The path behind `:`, for file verbs; empty when none was given."""
+    """The path behind `:`, for file verbs, or `deleted:PID/FD`; empty when none was given."""
 
     def __str__(self) -> str:
         return f"{self.scheme}/{self.value}" if self.scheme in OWNERS else f"{self.scheme}:{self.value}"
@@ -50,7 +51,7 @@ def parse_with_path(text: str, verb: str) -> TargetExpression:
 
 
 def _checked_path(path: str, text: str) -> str:
-    if not path.startswith("/"):
+    if not path.startswith("/") and not is_held(path):
         raise UsageError(f"the path in {text!r} is not absolute", next_step="start it with /")
     return path
 

@@ -10,18 +10,16 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdebug.errors import Failed, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
+from kdebug.target.cluster import Cluster, ContextInfo
 from kdebug.target.options import OpenOptions, PodOptions
 
-if TYPE_CHECKING:
-    from kdebug.target.cluster import Cluster
-
-__all__ = ["OpenOptions", "PodOptions", "open_cluster", "open_target", "role_objects"]
+__all__ = ["OpenOptions", "PodOptions", "contexts", "open_cluster", "open_target", "role_objects"]
 
 AGENT_VARIABLE = "KDEBUG_LOCAL_AGENT"
 """How `local:` and `demo:` reach the probes: thread (default), process (an agent over pipes), or
@@ -37,11 +35,23 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
 
             yield await open_pod(expression, options, stack)
             return
+        if expression.scheme == "bundle":
+            yield await _open_bundle(expression, stack)
+            return
         pid = _target_pid(expression, options, stack)
         backend = await _local_backend(options)
         stack.push_async_callback(backend.close)
-        request = OpenTarget(pid=pid, read_only=options.read_only)
+        request = OpenTarget(pid=pid, read_only=options.read_only, root_pid=options.root_pid)
         yield await Target.open(backend, request, str(expression))
+
+
+async def _open_bundle(expression: TargetExpression, stack: contextlib.AsyncExitStack) -> Target:
+    from kdebug.capture.offline import OfflineBackend
+    from kdebug.capture.reader import BundleReader
+
+    backend = OfflineBackend(BundleReader(expression.value))
+    stack.push_async_callback(backend.close)
+    return Target(backend, backend.info, str(expression))
 
 
 @contextlib.asynccontextmanager
@@ -51,6 +61,14 @@ async def open_cluster(options: OpenOptions) -> AsyncIterator[Cluster]:
         from kdebug.kube import cluster
 
         yield await cluster.open_cluster(options, stack)
+
+
+def contexts(options: OpenOptions) -> list[ContextInfo]:
+    """Every context of the kubeconfig that the options name. Raises `UsageError` where it is unreadable."""
+    from kdebug.kube import config
+
+    pod = options.pod
+    return config.contexts(config.Choice(pod.kubeconfig, pod.context, pod.namespace))
 
 
 def role_objects(
@@ -77,7 +95,7 @@ def _target_pid(
         return demo.pid
     raise Failed(
         f"{expression} cannot be opened",
-        why="this version of kdebug opens pods, local:PID and demo:",
+        why="this version of kdebug opens pods, local:PID, bundle:FILE and demo:",
         next_step="try `kdebug demo`",
     )
 

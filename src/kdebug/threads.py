@@ -10,8 +10,9 @@ from _thread import allocate_lock as Lock
 from _thread import get_native_id as get_native_id
 from _thread import stack_size as stack_size
 from _thread import start_new_thread
+from time import monotonic
 
-from kdebug.annotations import Any, Callable
+from kdebug.annotations import Any, Callable, Optional
 
 __all__ = ["Condition", "Event", "Lock", "RLock", "Thread", "get_native_id", "stack_size"]
 
@@ -54,17 +55,29 @@ class Condition:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
-    def wait_for(self, holds: Callable[[], object]) -> None:
-        """Let go of the lock until `holds`, which is asked with the lock held."""
+    def wait_for(self, holds: Callable[[], object], timeout: Optional[float] = None) -> bool:
+        """Let go of the lock until `holds`, which is asked with the lock held, or `timeout` seconds are
+        over; whether it holds."""
+        end = None if timeout is None else monotonic() + timeout
         while not holds():
-            gate = Lock()
-            gate.acquire()
-            self._waiting.append(gate)
-            self._lock.release()
-            try:
-                gate.acquire()
-            finally:
-                self._lock.acquire()
+            left = -1.0 if end is None else end - monotonic()
+            if end is not None and left <= 0:
+                return False
+            self._wait(left)
+        return True
+
+    def _wait(self, seconds: float) -> None:
+        """Until notified, or so long; -1 has no end."""
+        gate = Lock()
+        gate.acquire()
+        self._waiting.append(gate)
+        self._lock.release()
+        try:
+            gate.acquire(timeout=seconds)
+        finally:
+            self._lock.acquire()
+            if gate in self._waiting:
+                self._waiting.remove(gate)
 
     def notify_all(self) -> None:
         waiting, self._waiting = self._waiting, []

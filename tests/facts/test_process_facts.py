@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -20,6 +22,7 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
+from kdebug.demo import start_demo
 from kdebug.errors import NotFound
 from kdebug.probe.identity import find_target
 from kdebug.probe.process_detail import process_detail
@@ -28,6 +31,7 @@ from kdebug.probe.process_table import REVALIDATE_EVERY, ProcessTable
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import Process
 
+T, U = TypeVar("T"), TypeVar("U")
 PR_SET_NAME = 15
 
 
@@ -102,26 +106,35 @@ def test_every_row_equals_ps(odd_children: dict[bytes, int]) -> None:
 
 
 def test_every_row_equals_psutil() -> None:
+    """Other processes of the machine only where they are the same before and after psutil's look."""
     rows = table()
+    theirs = list(
+        psutil.process_iter(["ppid", "uids", "gids", "create_time", "cmdline", "exe", "cpu_times"])
+    )
+    later = table()
     compared = 0
-    for process in psutil.process_iter():
-        row = rows.get(process.pid)
-        try:
-            if row is None or process.pid == os.getpid() or not process.is_running():
-                continue
-            assert row.ppid == process.ppid()
-            assert (row.uid, row.gid) == (process.uids().effective, process.gids().effective)
-            assert abs(row.started_at - process.create_time()) < 1.5
-            if row.cmdline is not None and not row.cmdline_truncated:
-                assert list(row.cmdline) == process.cmdline()
-            if row.exe and not row.exe.endswith(" (deleted)"):
-                assert row.exe == process.exe()
-            times = process.cpu_times()
-            assert row.cpu_seconds <= times.user + times.system + 0.05
-            compared += 1
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+    for process in theirs:
+        row, info = rows.get(process.pid), process.info
+        # psutil has nothing of some that ended or may not be read.
+        if row is None or process.pid == os.getpid() or None in info.values():
             continue
+        if lasting(row) != lasting(later.get(process.pid)):
+            continue
+        assert row.ppid == info["ppid"]
+        assert (row.uid, row.gid) == (info["uids"].effective, info["gids"].effective)
+        assert abs(row.started_at - info["create_time"]) < 1.5
+        # It reads them as text, where a carriage return becomes a line feed.
+        if row.cmdline is not None and not row.cmdline_truncated and "\r" not in "".join(row.cmdline):
+            assert list(row.cmdline) == info["cmdline"]
+        if row.exe and not row.exe.endswith(" (deleted)"):
+            assert row.exe == info["exe"]
+        assert row.cpu_seconds <= info["cpu_times"].user + info["cpu_times"].system + 0.05
+        compared += 1
     assert compared >= 5
+
+
+def lasting(row: Process | None) -> tuple[object, ...] | None:
+    return row and (row.start_ticks, row.ppid, row.uid, row.gid, row.cmdline, row.exe)
 
 
 def test_zombies_kernel_threads_and_stopped_processes() -> None:
@@ -262,6 +275,27 @@ def test_deltas_add_up_to_the_table() -> None:
     comes.wait()
 
 
+def test_a_change_that_a_slow_pass_finds_is_not_lost_to_who_asked_meanwhile() -> None:
+    """Pages of two clients are taken in turns: the quick one has gone by the process when it changes."""
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
+    mine = child(b"changes late")
+    try:
+        list(reader.open_pass(fds=False).rows())
+        slow = reader.open_pass(fds=False).rows()
+        # The pids come in order: it has only looked at the first one so far.
+        assert next(slow).pid < mine
+        quick = reader.open_pass(fds=False)
+        assert {row.pid: row.state for row in quick.rows()}[mine] == "S"
+        os.kill(mine, signal.SIGSTOP)
+        until(lambda: state(mine) == "T")
+        assert {row.pid: row.state for row in slow}[mine] == "T"
+        delta = reader.open_pass(quick.generation, fds=False)
+        assert {row.pid: row.state for row in delta.rows()}.get(mine) == "T" and not delta.full
+    finally:
+        os.kill(mine, 9)
+        os.waitpid(mine, 0)
+
+
 def test_threads_that_renamed_themselves(session: Session) -> None:
     stop, ready = threading.Event(), threading.Event()
 
@@ -282,6 +316,20 @@ def test_threads_that_renamed_themselves(session: Session) -> None:
     assert len(detail.threads) == detail.process.threads
 
 
+def resident(session: Session, pid: int) -> tuple[int | None, int | None]:
+    memory = dispatch.handle(session, ask.GetProcess(pid)).memory
+    return memory.uss_bytes, memory.pss_bytes
+
+
+def at_rest(ours: Callable[[], T], theirs: Callable[[], U]) -> tuple[T, U]:
+    """Both from a moment at which ours stays: pages cease to be private when others map them, too."""
+    for _ in range(100):
+        before, other, after = ours(), theirs(), ours()
+        if before == after:
+            return before, other
+    raise AssertionError(f"it never rests: {before} became {after}")
+
+
 def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
     running = subprocess.Popen(["cat"], cwd="/usr", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
@@ -296,8 +344,8 @@ def test_one_process_in_full_equals_proc_and_psutil(session: Session) -> None:
         assert (detail.cwd, detail.root) == ("/usr", "/")
         assert detail.memory.rss_bytes == process.memory_info().rss
         assert detail.process.user == process.username()
-        full = process.memory_full_info()
-        assert (detail.memory.uss_bytes, detail.memory.pss_bytes) == (full.uss, full.pss)
+        ours, theirs = at_rest(lambda: resident(session, running.pid), process.memory_full_info)
+        assert ours == (theirs.uss, theirs.pss)
         assert detail.io is not None and detail.io.read_chars == process.io_counters().read_chars
         assert detail.namespaces["net"] == os.stat(f"/proc/{running.pid}/ns/net").st_ino
         assert detail.oom_score_adj == int(Path(f"/proc/{running.pid}/oom_score_adj").read_text())
@@ -359,6 +407,36 @@ def test_capability_sets_are_told_apart(session: Session) -> None:
         assert (sets.effective, sets.permitted) == (("cap_kill",), ("cap_chown", "cap_kill"))
         assert (sets.inheritable, sets.ambient) == (("cap_chown", "cap_setuid"), ("cap_chown",))
         assert "cap_kill" in sets.bounding and "cap_sys_boot" not in sets.bounding
+    finally:
+        process.communicate()
+
+
+STRANGER = """
+import json, os, sys
+from kdebug.probe.process_detail import process_detail
+os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)
+pid = int(sys.argv[1])
+detail = process_detail("/proc", pid, 0, user_name=lambda uid, container: None)
+try:
+    open(f"/proc/{pid}/smaps_rollup").read()
+except OSError as error:
+    of = detail.memory
+    print(json.dumps([error.strerror, of.pss_bytes, of.uss_bytes, of.rss_bytes, detail.reasons]))
+"""
+
+
+@needs_root
+def test_memory_that_may_not_be_read_says_who_could_and_hides_no_other_figure() -> None:
+    process = prepared("pass")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", STRANGER, str(process.pid)], capture_output=True, text=True, timeout=60
+        )
+        words, pss, uss, rss, reasons = json.loads(done.stdout)
+        assert (pss, uss) == (None, None) and rss == psutil.Process(process.pid).memory_info().rss
+        for name in ("memory.pss_bytes", "memory.uss_bytes"):
+            assert words in reasons[name] and "SYS_PTRACE" in reasons[name]
+        assert "memory.rss_bytes" not in reasons
     finally:
         process.communicate()
 
@@ -516,3 +594,23 @@ def test_a_cut_environment_is_said_to_be_cut(tmp_path: Path, sizes: tuple[int, .
     lengths = [2 + len(variable.value or "") for variable in variables]
     assert truncated is cut
     assert (lengths == list(sizes)) is not cut and max(lengths) <= 128 * 1024
+
+
+def test_a_process_outside_the_target_stays_outside_whatever_it_runs() -> None:
+    """An exec, or a new name, once made it show as one of the target's."""
+    outside = subprocess.Popen(["sh", "-c", "read line; exec sleep 300"], stdin=subprocess.PIPE)
+    assert outside.stdin is not None
+    try:
+        with start_demo() as demo:
+            looked = ProcessTable(target_pid=demo.pid, user_name=lambda uid, container: None)
+            first = looked.open_pass()
+            before = {row.pid for row in first.rows()}
+            outside.stdin.write(b"go\n")
+            outside.stdin.close()
+            until(lambda: Path(f"/proc/{outside.pid}/comm").read_text() == "sleep\n")
+            second = looked.open_pass(first.generation)
+            changed = {row.pid for row in second.rows()}
+    finally:
+        outside.kill()
+        outside.wait()
+    assert demo.pid in before and outside.pid not in before | changed

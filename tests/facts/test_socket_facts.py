@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
 import re
 import resource
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +124,114 @@ def test_round_trip_times_equal_ss(pairs: dict[str, socket.socket]) -> None:
     }
     assert all(abs(ours - theirs) < 0.5 for ours, theirs in compared.values() if ours is not None)
     assert {inode(pairs["established"]), inode(pairs["mapped peer"])} <= compared.keys()
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog of linux/filter.h."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)
+"""One instruction of classic BPF: return 0, keep nothing of the packet."""
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+"""asm-generic/socket.h; the same on every architecture that Debian has, but for parisc and sparc."""
+
+
+def deafen(one: socket.socket) -> None:
+    """From now on every packet for this socket is lost, so its peer retransmits."""
+    one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(Program(1, ctypes.addressof(DROP_ALL))))
+
+
+def cure(one: socket.socket) -> None:
+    one.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def connection(listener: socket.socket, stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Its two ends, the one that connected first."""
+    here = stack.enter_context(socket.create_connection(listener.getsockname()))
+    return here, stack.enter_context(listener.accept()[0])
+
+
+def of_inode(one: socket.socket) -> Socket:
+    (found,) = [entry for entry in scan("inet") if entry.inode == inode(one)]
+    return found
+
+
+def ss_info(one: socket.socket) -> str:
+    (line,) = subprocess.run(
+        [
+            "ss",
+            "-HtinO",
+            "src",
+            "{}:{}".format(*one.getsockname()),
+            "dst",
+            "{}:{}".format(*one.getpeername()),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    return line
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come"
+        time.sleep(0.02)
+
+
+def reaches(one: socket.socket, stage: str) -> None:
+    until(lambda: ss_info(one).split()[0] == stage)
+
+
+def test_retransmissions_stay_counted_when_the_connection_has_recovered() -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        here, there = connection(listener, stack)
+        deafen(there)
+        here.sendall(b"lost at first")
+        until(lambda: (of_inode(here).retransmits or 0) >= 2)
+        cure(there)
+        assert there.recv(100) == b"lost at first"
+        until(lambda: of_inode(here).tx_queue_bytes == 0)
+        # "retrans:0/2" is none under way and two over the connection's life.
+        (total,) = re.findall(r" retrans:0/(\d+)", ss_info(here))
+        assert of_inode(here).retransmits == int(total) >= 2
+        assert of_inode(there).retransmits == 0
+
+
+def test_each_stage_of_closing_equals_ss() -> None:
+    """Held by descriptors that were shut down but not closed; a packet that is lost keeps the stage."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        stages: dict[str, socket.socket] = {}
+
+        stages["FIN-WAIT-2"], stages["CLOSE-WAIT"] = connection(listener, stack)
+        stages["FIN-WAIT-2"].shutdown(socket.SHUT_WR)
+
+        stages["FIN-WAIT-1"], deaf = connection(listener, stack)
+        deafen(deaf)
+        stages["FIN-WAIT-1"].shutdown(socket.SHUT_WR)
+
+        first, stages["LAST-ACK"] = connection(listener, stack)
+        first.shutdown(socket.SHUT_WR)
+        until(lambda: of_inode(stages["LAST-ACK"]).state == "CLOSE-WAIT")
+        deafen(first)
+        stages["LAST-ACK"].shutdown(socket.SHUT_WR)
+
+        stages["CLOSING"], other = connection(listener, stack)
+        for one in (stages["CLOSING"], other):
+            deafen(one)
+        for one in (stages["CLOSING"], other):
+            one.shutdown(socket.SHUT_WR)
+        # The other's FIN comes again; the answer to ours is still lost.
+        cure(stages["CLOSING"])
+
+        for name, one in stages.items():
+            reaches(one, name)
+            assert of_inode(one).state == name
 
 
 def test_a_socket_that_several_processes_hold_has_all_of_them() -> None:

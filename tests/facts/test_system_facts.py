@@ -16,11 +16,13 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
+from kdebug.errors import KdebugError
 from kdebug.probe import cgroup_parse, cgroup_place
 from kdebug.probe.container_id import parse_container_id
 from kdebug.probe.mounts import iter_mounts, parse_mount
 from kdebug.probe.net_config import network_config
 from kdebug.protocol import requests as ask
+from kdebug.protocol.system import CgroupInfo
 
 ID = "0123456789abcdef" * 4
 
@@ -176,6 +178,47 @@ def test_the_cgroup_is_the_targets(session: Session) -> None:
     pids = Path(info.path, "cgroup.procs").read_text().split()
     assert str(os.getpid()) in pids
     assert info.cpu_usage_seconds is not None and info.cpu_usage_seconds > 0
+
+
+def memory_group(pid: str) -> str:
+    """The path in the hierarchy of the memory controller; raises for those that end."""
+    paths = cgroup_parse.controller_paths(Path(f"/proc/{pid}/cgroup").read_text())
+    return paths.get("memory", paths.get("", ""))
+
+
+def cgroup_of(pid: int) -> CgroupInfo:
+    session = Session()
+    try:
+        dispatch.handle(session, ask.OpenTarget(pid=pid))
+        return dispatch.handle(session, ask.GetCgroup())
+    finally:
+        session.close()
+
+
+def highest_group_with_figures() -> tuple[int, CgroupInfo]:
+    """A process of it, too; most of what it counts belongs to the groups below."""
+    members: list[tuple[str, int]] = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            members.append((memory_group(pid), int(pid)))
+    for _, member in sorted(members, key=lambda found: len(found[0])):
+        with contextlib.suppress(KdebugError):
+            info = cgroup_of(member)
+            if info.memory_usage_bytes is not None:
+                return member, info
+    raise AssertionError("no process has a memory cgroup with figures")
+
+
+def test_the_working_set_leaves_out_the_inactive_pages_of_the_groups_below() -> None:
+    pid, info = highest_group_with_figures()
+    place = Path(f"/proc/{pid}/root{info.path}")
+    names = ("memory.usage_in_bytes", "total_inactive_file")
+    current, inactive = names if info.version == 1 else ("memory.current", "inactive_file")
+    stat = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+    theirs = int((place / current).read_text()) - int(stat[inactive])
+    # The whole machine works in there, between the two looks as well.
+    allowed = 64 * 2**20 + int(stat[inactive]) // 2
+    assert info.memory_working_set_bytes == pytest.approx(max(0, theirs), abs=allowed)
 
 
 def test_the_name_of_a_cgroup_forges_no_line() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kdebug.cli.files import pieces
+from kdebug.target.reader import pieces
 from support.toolbox_image import build_core
 
 from .support import images, targets, toolboxes

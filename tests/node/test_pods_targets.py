@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from kdebug.cli.files import pieces
 from kdebug.errors import AccessDenied
 from kdebug.expression import parse
 from kdebug.open import OpenOptions, PodOptions, open_cluster
 from kdebug.target import Target
 from kdebug.target.cluster import LogQuery
+from kdebug.target.reader import pieces
 
 from .support import images, pod_security, targets, toolboxes
 from .support.cli import Done, Kdebug

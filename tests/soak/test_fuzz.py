@@ -19,6 +19,7 @@ from kdebug.protocol.requests import GetLimits
 from kdebug.target.connection import Connection
 
 FRAMES = 1_000_000
+WRITE = b'{"request":"write","handle":"w1","offset":0,"size":4,"sha256":"' + b"0" * 64 + b'"}'
 BODIES = [
     b'{"request":"agent"}',
     b'{"request":"limits","pid":1}',
@@ -26,12 +27,20 @@ BODIES = [
     b'{"request":"read","path":"/etc/hostname","size":10}',
     b'{"request":"stat","path":"/etc"}',
     b'{"request":"access"}',
+    b'{"request":"begin-write","path":"/x"}',
+    WRITE,
+    b'{"request":"remove","path":"/x","recursive":true}',
+    b'{"request":"digest","path":"/etc/hostname"}',
 ]
+"""No target is open, so that nothing is changed."""
 
 
 def mutated(chance: random.Random, kinds: list[int], bodies: list[bytes]) -> bytes:
     frame = framing.Frame(chance.choice(kinds), chance.randrange(100), chance.choice(bodies))
     raw = bytearray(framing.encode(frame))
+    if frame.kind == framing.REQUEST and frame.payload == WRITE:
+        # Mostly with the data that it announces; else it would wait for ever, and its id would be taken.
+        raw += framing.encode(framing.Frame(framing.DATA, frame.request_id, b"data"))
     for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):
         # Mostly the payload: a broken header ends the conversation, and then little is learnt.
         low = framing.HEADER_BYTES if chance.random() < 0.999 else 0
@@ -78,7 +87,7 @@ def converse(stream: bytes) -> None:
 @pytest.mark.soak
 def test_the_agent(seed: int) -> None:
     chance = random.Random(seed)
-    kinds = [framing.REQUEST] * 8 + [framing.CANCEL, framing.PING, framing.PONG]
+    kinds = [framing.REQUEST] * 800 + [framing.CANCEL, framing.PING, framing.PONG] * 100 + [framing.DATA]
     sent, settled = 0, 0
     while sent < FRAMES:
         batch = [mutated(chance, kinds, BODIES) for _ in range(2000)]

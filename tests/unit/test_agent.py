@@ -109,11 +109,12 @@ def test_a_damaged_delivery_is_refused() -> None:
 
 def spoiled(payload: bytes, *, source: bool) -> bytes:
     """With one part replaced by a program that only says which it is."""
-    end = 8 + int.from_bytes(payload[4:8], "big")
+    late = 12 + int.from_bytes(payload[4:8], "big")
+    end = late + int.from_bytes(payload[8:12], "big")
     if source:
         return payload[:end] + zlib.compress(b"print('source')")
     code = zlib.compress(marshal.dumps(compile("print('compiled')", "x", "exec")))
-    return payload[:4] + len(code).to_bytes(4, "big") + code + payload[end:]
+    return payload[:4] + len(code).to_bytes(4, "big") + payload[8:12] + code + payload[late:]
 
 
 def test_the_compiled_part_runs_where_the_magic_number_is_ours_and_the_source_elsewhere() -> None:
@@ -673,6 +674,7 @@ def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyP
 
 
 def test_dispatch_answers_every_request() -> None:
+    assert all(map(dispatch._handler, ask.registered().values()))
     assert set(dispatch._HANDLERS) == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())
 

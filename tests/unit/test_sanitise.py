@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdebug.cli.mask import looks_secret
+from kdebug.mask import looks_secret
 from kdebug.sanitise import file_bytes, multi_line, one_line
 
 every_text = st.text(st.characters(codec=None), max_size=60)

@@ -41,6 +41,10 @@ class Cursor:
             rows.append(row)
         return rows, False
 
+    def next_row(self) -> Any:
+        """For rows that are pages of their own."""
+        return next(self._rows)
+
     def _take_ahead(self) -> list[Any]:
         ahead, self._ahead = self._ahead, []
         return ahead

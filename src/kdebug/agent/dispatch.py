@@ -34,6 +34,13 @@ from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, Tar
 R = TypeVar("R")
 Handler = Callable[[Session, Any, threads.Event], Any]
 _HANDLERS: dict[type, Handler] = {}
+_LATER = {
+    "kdebug.protocol.grep": "kdebug.agent.dispatch_files",
+    "kdebug.protocol.search": "kdebug.agent.dispatch_files",
+    "kdebug.protocol.transfer": "kdebug.agent.dispatch_writes",
+    "kdebug.protocol.writes": "kdebug.agent.dispatch_writes",
+}
+"""Handlers by the module of their requests, loaded at the first of them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,13 +64,19 @@ def handle(session: Session, request: ask.Request[R], cancelled: threads.Event =
     if request.mutates and session.read_only:
         raise AccessDenied(f"{request.name} is refused", why="this session is read-only")
     try:
-        answer: R = _HANDLERS[type(request)](session, request, cancelled)
+        answer: R = _handler(type(request))(session, request, cancelled)
         return answer
     except OSError as error:
         raise target_gone(session) or from_os_error(error, f"{request.name} failed") from error
 
 
-def _handles(request: type) -> Callable[[Handler], Handler]:
+def _handler(request: type) -> Handler:
+    if request not in _HANDLERS:
+        __import__(_LATER[request.__module__])  # importlib would bring `warnings`
+    return _HANDLERS[request]
+
+
+def handles(request: type) -> Callable[[Handler], Handler]:
     def add(handler: Handler) -> Handler:
         _HANDLERS[request] = handler
         return handler
@@ -92,14 +105,14 @@ def _page(
     return tuple(rows), session.cursors.put(cursor) if more else ""
 
 
-@_handles(ask.OpenTarget)
+@handles(ask.OpenTarget)
 def _open(session: Session, request: ask.OpenTarget, cancelled: threads.Event) -> TargetInfo:
     found = identity.find_target(session.proc, request.pid, request.container)
-    session.bind(found.pid, found.start_ticks, found.container, request.read_only)
+    session.bind(found.pid, found.start_ticks, found.container, request.read_only, request.root_pid)
     return identity.target_info(session.proc, found, session.read_only)
 
 
-@_handles(ask.GetAgentInfo)
+@handles(ask.GetAgentInfo)
 def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threads.Event) -> AgentInfo:
     return identity.agent_info(
         session.proc,
@@ -110,12 +123,12 @@ def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threads.Event
     )
 
 
-@_handles(ask.GetAccess)
+@handles(ask.GetAccess)
 def _access(session: Session, request: ask.GetAccess, cancelled: threads.Event) -> Access:
     return abilities.measure(session.proc, session.require_target(), session.root)
 
 
-@_handles(ask.ListProcesses)
+@handles(ask.ListProcesses)
 def _processes(session: Session, request: ask.ListProcesses, cancelled: threads.Event) -> ProcessPage:
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
@@ -140,7 +153,7 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threads.
     )
 
 
-@_handles(ask.GetProcess)
+@handles(ask.GetProcess)
 def _process(session: Session, request: ask.GetProcess, cancelled: threads.Event) -> ProcessDetail:
     from kdebug.probe import process_detail
 
@@ -149,7 +162,7 @@ def _process(session: Session, request: ask.GetProcess, cancelled: threads.Event
     )
 
 
-@_handles(ask.ListFds)
+@handles(ask.ListFds)
 def _fds(session: Session, request: ask.ListFds, cancelled: threads.Event) -> FdPage:
     from kdebug.probe import process_fds
 
@@ -159,7 +172,7 @@ def _fds(session: Session, request: ask.ListFds, cancelled: threads.Event) -> Fd
     return FdPage(pid, items, token)
 
 
-@_handles(ask.ListMaps)
+@handles(ask.ListMaps)
 def _maps(session: Session, request: ask.ListMaps, cancelled: threads.Event) -> MapPage:
     from kdebug.probe import process_maps
 
@@ -169,7 +182,7 @@ def _maps(session: Session, request: ask.ListMaps, cancelled: threads.Event) -> 
     return MapPage(pid, items, token)
 
 
-@_handles(ask.ListEnviron)
+@handles(ask.ListEnviron)
 def _environ(session: Session, request: ask.ListEnviron, cancelled: threads.Event) -> EnvPage:
     from kdebug.probe import process_detail
 
@@ -184,7 +197,7 @@ def _environ(session: Session, request: ask.ListEnviron, cancelled: threads.Even
     return EnvPage(pid, items, token, truncated=cursor.state and not token)
 
 
-@_handles(ask.GetLimits)
+@handles(ask.GetLimits)
 def _limits(session: Session, request: ask.GetLimits, cancelled: threads.Event) -> Limits:
     from kdebug.probe import process_limits
 
@@ -192,13 +205,13 @@ def _limits(session: Session, request: ask.GetLimits, cancelled: threads.Event) 
     return Limits(pid, process_limits.limits(session.proc, pid))
 
 
-@_handles(ask.SendSignal)
+@handles(ask.SendSignal)
 def _signal(session: Session, request: ask.SendSignal, cancelled: threads.Event) -> SignalSent:
     process_signal.send_signal(session.proc, request.pid, request.start_ticks, request.signal)
     return SignalSent(request.pid, request.signal)
 
 
-@_handles(ask.ListSockets)
+@handles(ask.ListSockets)
 def _sockets(session: Session, request: ask.ListSockets, cancelled: threads.Event) -> SocketPage:
     from kdebug.probe import net_sockets
 
@@ -213,7 +226,7 @@ def _sockets(session: Session, request: ask.ListSockets, cancelled: threads.Even
     return SocketPage(items, token, cursor.state.unread_processes, dict(cursor.state.reasons))
 
 
-@_handles(ask.GetNetwork)
+@handles(ask.GetNetwork)
 def _network(session: Session, request: ask.GetNetwork, cancelled: threads.Event) -> NetworkConfig:
     from kdebug.probe import net_config
 
@@ -222,7 +235,7 @@ def _network(session: Session, request: ask.GetNetwork, cancelled: threads.Event
     )
 
 
-@_handles(ask.ListMounts)
+@handles(ask.ListMounts)
 def _mounts(session: Session, request: ask.ListMounts, cancelled: threads.Event) -> MountPage:
     from kdebug.probe import mounts
 
@@ -233,7 +246,7 @@ def _mounts(session: Session, request: ask.ListMounts, cancelled: threads.Event)
     return MountPage(items, token)
 
 
-@_handles(ask.GetCgroup)
+@handles(ask.GetCgroup)
 def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threads.Event) -> CgroupInfo:
     return cgroup.cgroup_info(
         session.require_target(),
@@ -243,26 +256,26 @@ def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threads.Event) 
     )
 
 
-@_handles(ask.ListDir)
+@handles(ask.ListDir)
 def _list_dir(session: Session, request: ask.ListDir, cancelled: threads.Event) -> Listing:
     cursor = _cursor(session, request, lambda: files.iter_dir(session.root(), request.path))
     items, token = _page(session, cursor, request.limit, cancelled)
     return Listing(request.path, items, token)
 
 
-@_handles(ask.StatPath)
+@handles(ask.StatPath)
 def _stat(session: Session, request: ask.StatPath, cancelled: threads.Event) -> FileStat:
-    return files.stat_path(session.root(), request.path, request.follow)
+    return files.stat_path(session.place(request.path), request.path, request.follow)
 
 
-@_handles(ask.ReadFile)
+@handles(ask.ReadFile)
 def _read(session: Session, request: ask.ReadFile, cancelled: threads.Event) -> FileChunk:
-    return session.open_files.read(session.root(), request)
+    return session.open_files.read(session.place(request.path), request)
 
 
-@_handles(ask.FollowFile)
+@handles(ask.FollowFile)
 def _follow(session: Session, request: ask.FollowFile, cancelled: threads.Event) -> FileChunk:
-    return session.open_files.follow(session.root(), request, cancelled)
+    return session.open_files.follow(session.place(request.path), request, cancelled)
 
 
 _source_hash = ""

@@ -6,6 +6,7 @@ download; the frames of one answer keep their order because all of them are in t
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from kdebug import threads
@@ -17,14 +18,22 @@ CONTROL_BYTES = 6 * 1024 * 1024
 """Above the largest answer; a client that asks without reading stops the lanes here."""
 
 
+Frame = tuple[bytes, memoryview]
+"""Header and payload."""
+PIPE_BYTES = 256 * 1024
+"""Of the pipe to the client, where the kernel allows it: a whole frame without waiting for the reader."""
+F_SETPIPE_SZ = 1031
+"""fcntl(2); `fcntl` has it from Python 3.10 on."""
+
+
 class Outbox:
     """Takes whole payloads, splits them into frames, writes them in the background."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._ready = threads.Condition()
-        self._control: list[bytes] = []
-        self._bulk: list[bytes] = []
+        self._control: list[Frame] = []
+        self._bulk: list[Frame] = []
         self._waiting = {False: 0, True: 0}
         self._stopping = False
         self.broken = False
@@ -33,7 +42,11 @@ class Outbox:
 
     def start(self, first: bytes) -> None:
         """Write `first` as it is (the banner) and then what comes."""
-        self._control.append(first)
+        try:
+            fcntl.fcntl(self._fd, F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            pass  # no pipe, or the user's share of pipe memory is used up
+        self._control.append((first, memoryview(b"")))
         self._waiting[False] += len(first)
         self._thread.start()
 
@@ -53,11 +66,14 @@ class Outbox:
                 self._append(kind, request_id, payload, False)
 
     def _append(self, kind: int, request_id: int, payload: bytes, bulk: bool) -> None:
-        target = self._bulk if bulk else self._control
-        for frame in framing.split(kind, request_id, payload):
-            encoded = framing.encode(frame)
-            target.append(encoded)
-            self._waiting[bulk] += len(encoded)
+        """Frames of slices: file contents are not copied between read(2) and write(2)."""
+        target, view = self._bulk if bulk else self._control, memoryview(payload)
+        for start in range(0, max(1, len(view)), framing.MAX_PAYLOAD):
+            piece = view[start : start + framing.MAX_PAYLOAD]
+            flags = framing.MORE if start + len(piece) < len(view) else 0
+            head = framing.header(kind, request_id, len(piece), flags)
+            target.append((head, piece))
+            self._waiting[bulk] += len(head) + len(piece)
         self._ready.notify_all()
 
     def _write_all(self) -> None:
@@ -68,14 +84,20 @@ class Outbox:
                     return
                 bulk = not self._control
                 frame = (self._bulk if bulk else self._control).pop(0)
-                self._waiting[bulk] -= len(frame)
+                self._waiting[bulk] -= len(frame[0]) + len(frame[1])
                 self._ready.notify_all()
             if not self._write(frame):
                 return
 
-    def _write(self, frame: bytes) -> bool:
-        view = memoryview(frame)
+    def _write(self, frame: Frame) -> bool:
+        head, view = frame
         try:
+            written = os.writev(self._fd, frame) - len(head)
+            if written < 0:
+                # A pipe takes fewer than 4,096 bytes at once or not at all (pipe(7)); a socket may not.
+                view = memoryview(head[written:] + bytes(view))
+                written = 0
+            view = view[written:]
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from _queue import SimpleQueue
 
@@ -45,6 +46,11 @@ STACK_BYTES = 512 * 1024
 """Deep enough for json, the rooted walk and compiling a module; the default of 8 MiB counts against tight
 limits."""
 READ_BYTES = 64 * 1024
+MAX_HELD_BYTES = 8 * 1024 * 1024
+"""Of DATA that was announced by requests and not worked off: twice what an honest client has on its way."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread waits before it asks a busy one for the interpreter. A process table waits after each
+of its hundreds of system calls: with Python's 5 ms a search beside it would hold it up for a second."""
 
 
 NO_THREAD = Failed(
@@ -87,7 +93,9 @@ class Server:
         self._log = log
         self._lock = threads.Lock()
         self._jobs: dict[int, Job] = {}
-        self._partial: dict[int, bytearray] = {}
+        self._arriving: dict[int, tuple[Request[Any], bytearray]] = {}
+        """Requests whose DATA has not come in full; only the reader touches it."""
+        self._held = 0
         self._lanes: dict[str, SimpleQueue[Optional[Job]]] = {
             lane: SimpleQueue() for lane in (QUICK, HEAVY, WAIT)
         }
@@ -97,6 +105,7 @@ class Server:
     def run(self) -> str:
         """Serve until the end; returns why it ended, for the log."""
         threads.stack_size(STACK_BYTES)
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             self._outbox.start(BANNER)
         except RuntimeError:
@@ -132,6 +141,8 @@ class Server:
     def _receive(self, frame: framing.Frame) -> None:
         if frame.kind == framing.REQUEST:
             self._receive_request(frame)
+        elif frame.kind == framing.DATA:
+            self._receive_data(frame)
         elif frame.kind == framing.CANCEL:
             self._cancel(frame.request_id)
         elif frame.kind == framing.PING:
@@ -145,7 +156,7 @@ class Server:
             raise ProtocolViolation(f"a request is at most {MAX_REQUEST_BYTES} bytes in one frame")
         with self._lock:
             taken, full = frame.request_id in self._jobs, len(self._jobs) >= MAX_OUTSTANDING
-        if taken:
+        if taken or frame.request_id in self._arriving:
             raise ProtocolViolation(f"the request id {frame.request_id} is in use")
         if full:
             refusal = Failed(f"more than {MAX_OUTSTANDING} requests are outstanding")
@@ -156,7 +167,33 @@ class Server:
         except KdebugError as error:
             self._outbox.put_now(framing.ERROR, frame.request_id, _error_payload(error))
             return
-        self._enqueue(Job(frame.request_id, request, threads.Event()))
+        if request.carries_data:
+            self._expect_data(frame.request_id, request)
+        else:
+            self._enqueue(Job(frame.request_id, request, threads.Event()))
+
+    def _expect_data(self, request_id: int, request: Any) -> None:
+        """Before a byte is gathered: is it too much with what else was announced?"""
+        with self._lock:
+            self._held += request.size
+            held = self._held
+        if held > MAX_HELD_BYTES:
+            raise ProtocolViolation(f"more than {MAX_HELD_BYTES} bytes were announced at once")
+        self._arriving[request_id] = (request, bytearray())
+
+    def _receive_data(self, frame: framing.Frame) -> None:
+        found = self._arriving.get(frame.request_id)
+        if found is None:
+            raise ProtocolViolation(f"data came for the request {frame.request_id}, which announced none")
+        request, data = found
+        size: int = request.size  # type: ignore[attr-defined]
+        if len(data) + len(frame.payload) > size or not frame.payload:
+            raise ProtocolViolation(f"{request.name} announced {size} bytes, and other data came")
+        data += frame.payload
+        if len(data) == size:
+            del self._arriving[frame.request_id]
+            object.__setattr__(request, "data", bytes(data))
+            self._enqueue(Job(frame.request_id, request, threads.Event()))
 
     def _enqueue(self, job: Job) -> None:
         lane = job.request.lane
@@ -169,9 +206,14 @@ class Server:
         if start and not self._start_thread(lane):
             with self._lock:
                 del self._jobs[job.request_id]
+                self._release(job)
             self._outbox.put_now(framing.ERROR, job.request_id, _error_payload(NO_THREAD))
             return
         self._lanes[lane].put(job)
+
+    def _release(self, job: Job) -> None:
+        if job.request.carries_data:
+            self._held -= job.request.size  # type: ignore[attr-defined]
 
     def _start_thread(self, lane: str) -> bool:
         """Whether the lane has a thread now: where the pod's limit is reached, an older one will do."""
@@ -202,6 +244,7 @@ class Server:
             finally:
                 with self._lock:
                     self._jobs.pop(job.request_id, None)
+                    self._release(job)
 
     def _answer(self, job: Job) -> None:
         """Every request ends with exactly one ANSWER or ERROR, also when it was cancelled."""

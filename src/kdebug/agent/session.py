@@ -7,14 +7,15 @@ import time
 
 from kdebug import threads
 from kdebug.agent.cursors import Cursors
-from kdebug.annotations import Optional
-from kdebug.errors import KdebugError, NotFound, UsageError
+from kdebug.annotations import Any, Optional
+from kdebug.errors import KdebugError, TargetEnded, UsageError
 from kdebug.probe.cgroup import cgroup_info, own_cpu_quota_cores
-from kdebug.probe.files import OpenFiles
+from kdebug.probe.files import OpenFiles, Place
 from kdebug.probe.process_signal import check_same
 from kdebug.probe.process_table import ProcessTable
 from kdebug.probe.rooted import Root
 from kdebug.probe.users import UserNames
+from kdebug.protocol.requests import is_held
 
 NEVER = threads.Event()
 """A cancel flag for callers that never cancel."""
@@ -32,21 +33,28 @@ class Session:
         self.pid = 0
         self.start_ticks = 0
         self.container: Optional[str] = None
+        self.root_pid = 0
+        """Whose root the files are seen from, where it is not the target's."""
         self.cursors = Cursors()
         self.open_files = OpenFiles()
+        self.writes: Any = None
+        """Files that are being written (`probe.write.Writes`), made at the first one."""
         self.started = time.monotonic()
         self.cpu_quota_cores = own_cpu_quota_cores(proc)
-        self._lock = threads.RLock()
+        self.lock = threads.RLock()
         self._root: Optional[Root] = None
         self._table: Optional[ProcessTable] = None
         self._users: Optional[UserNames] = None
         self._budget: Optional[list[float]] = None
 
-    def bind(self, pid: int, start_ticks: int, container: Optional[str], read_only: bool) -> None:
+    def bind(
+        self, pid: int, start_ticks: int, container: Optional[str], read_only: bool, root_pid: int = 0
+    ) -> None:
         """Make `pid` the target; what was open for another one is closed."""
-        with self._lock:
+        with self.lock:
             self._release()
             self.pid, self.start_ticks, self.container = pid, start_ticks, container
+            self.root_pid = root_pid
             self.read_only = self.forced_read_only or read_only
 
     def require_target(self) -> int:
@@ -62,16 +70,37 @@ class Session:
 
     def root(self) -> Root:
         """The target's root, opened and pinned at first need; errors say who could read it."""
-        with self._lock:
+        with self.lock:
             if self._root is None:
-                self._root = Root.of_process(
-                    self.require_target(), proc=self.proc, start_ticks=self.start_ticks
-                )
+                self._root = self._open_root()
             self._root.check_alive()
             return self._root
 
+    def _open_root(self) -> Root:
+        pid = self.require_target()
+        if not self.root_pid:
+            return Root.of_process(pid, proc=self.proc, start_ticks=self.start_ticks)
+        from kdebug.probe.held import require_scope
+
+        # Held first: then its pid cannot change hands before it is looked at.
+        root = Root.of_process(self.root_pid, proc=self.proc)
+        try:
+            require_scope(self.proc, self.root_pid, pid)
+        except KdebugError:
+            root.close()
+            raise
+        return root
+
+    def place(self, path: str) -> Place:
+        """Where `path` is looked up: the root, or for `deleted:PID/FD` the processes' descriptors."""
+        if not is_held(path):
+            return self.root()
+        from kdebug.probe.held import HeldPlace
+
+        return HeldPlace(self.proc, self.require_target())
+
     def table(self) -> ProcessTable:
-        with self._lock:
+        with self.lock:
             if self._table is None:
                 self._table = ProcessTable(
                     proc=self.proc, target_pid=self.require_target(), user_name=self.user_name
@@ -96,7 +125,7 @@ class Session:
     def user_name(self, uid: int, container: Optional[str]) -> Optional[str]:
         """The name that the target's own /etc/passwd gives `uid`; None when it has none, and for processes
         of other containers, which have another passwd."""
-        with self._lock:
+        with self.lock:
             if container != self.container:
                 return None
             if self._users is None:
@@ -115,13 +144,16 @@ class Session:
             return own_root.read_small(path)
 
     def close(self) -> None:
-        with self._lock:
+        with self.lock:
             self._release()
 
     def _release(self) -> None:
         self.cursors.close()
         self.open_files.close()
         self.open_files = OpenFiles()
+        if self.writes is not None:
+            self.writes.close()
+            self.writes = None
         if self._root is not None:
             self._root.close()
         self._root = self._table = self._users = self._budget = None
@@ -131,4 +163,4 @@ def target_gone(session: Session) -> Optional[KdebugError]:
     """`NotFound` when the target has ended, for an error that would otherwise blame a path."""
     if os.path.exists(f"{session.proc}/{session.pid}"):
         return None
-    return NotFound(f"the target process {session.pid} has ended")
+    return TargetEnded(f"the target process {session.pid} has ended")

@@ -28,11 +28,12 @@ except ImportError:
  except ImportError:from hashlib import sha256
 if sha256(b).hexdigest()!=sys.argv[2]:sys.exit("kdebug-loader: the agent arrived damaged: wrong SHA-256")
 from _frozen_importlib_external import MAGIC_NUMBER as m
-n=8+int.from_bytes(b[4:8],"big")
+n=12+int.from_bytes(b[4:8],"big")
+k=n+int.from_bytes(b[8:12],"big")
 if b[:4]==m:
  import marshal
- exec(marshal.loads(zlib.decompress(b[8:n])))
-else:exec(zlib.decompress(b[n:]))"""
+ exec(marshal.loads(zlib.decompress(b[12:n])))
+else:exec(zlib.decompress(b[k:]))"""
 """Python >= 3.9, standard library only; short, since it stands in every process list."""
 
 

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import marshal
 import os
+import re
 import sys
 import zlib
 from types import CodeType
@@ -27,32 +28,30 @@ NO_REFERENCES = 2
 """The version of marshal's format that does not depend on what else this process has loaded: whoever
 allow-lists a digest meets the same one again."""
 _DIGEST_BYTES = 32
-LATE = (
-    "kdebug.agent.hold",
-    "kdebug.probe.net",
-    "kdebug.probe.process_detail",
-    "kdebug.probe.process_environ",
-    "kdebug.probe.process_io",
-    "kdebug.probe.process_limits",
-    "kdebug.probe.process_maps",
-    "kdebug.probe.process_memory",
-)
-"""Modules that neither a process list nor a listing takes."""
+_STARTS = ("kdebug.agent.__main__", "kdebug.agent.harden", "kdebug.agent.startup")
+_IMPORT = re.compile(r"^from (kdebug[\w.]*) import ([^(\n]+|\([^)]*\))", re.MULTILINE)
+"""At the left margin, so not within a function or for type checkers only."""
 
 _IMPORTER = """
-import marshal, os, sys
+import marshal, os, sys, zlib
 from _frozen_importlib import ModuleSpec
+
+late = b[n:k]
+del b
 
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name in modules:
+        if name in modules or name in late_names:
             return ModuleSpec(name, Finder, origin="memory:" + name, is_package=name in packages)
     @staticmethod
     def create_module(spec): return None
     @staticmethod
     def exec_module(module):
         name = module.__name__
+        if name in late_names:
+            modules.update(marshal.loads(zlib.decompress(late)))
+            late_names.clear()
         text = modules.pop(name)
         if type(text) is bytes: code = marshal.loads(text)
         else: code = compile(text, "memory:" + name, "exec", dont_inherit=True, optimize=2)
@@ -72,7 +71,7 @@ os._exit(main())
 
 @functools.cache
 def archive() -> bytes:
-    """What the loader takes: magic number, length of the compiled part, that part, the source."""
+    """What the loader takes: see `build`."""
     folder = os.path.dirname(importlib.util.cache_from_source(__file__))
     if sys.dont_write_bytecode or not os.access(folder, os.W_OK):
         return build(agent_sources(), compiled=False)
@@ -87,22 +86,37 @@ def archive() -> bytes:
 
 
 def build(sources: dict[str, bytes], *, compiled: bool = True) -> bytes:
-    """The same bytes for the same sources and the same Python."""
+    """Magic number, length of the compiled part and of the modules that are seldom needed, then both of
+    them, and the source of the rest. The same bytes for the same sources and the same Python."""
     texts = {_module_name(path): source.decode() for path, source in sorted(sources.items())}
-    head = _head(sources)
+    early = sorted(_early(texts))
+    rest = {name: text for name, text in texts.items() if name not in early}
+    late = zlib.compress(marshal.dumps(rest, NO_REFERENCES), 9)
+    head = _head(sources) + f"late_names = dict.fromkeys({sorted(rest)!r})\n"
     # JSON of strings is a Python literal, too.
-    source = zlib.compress(f"{head}modules = {json.dumps(texts)}\n{_IMPORTER}".encode(), 6)
-    if not compiled:
-        return NO_MAGIC + bytes(4) + source
-    codes: dict[str, str | bytes] = {**texts}
-    codes |= {name: _compiled(texts[name], "memory:" + name) for name in texts if not _is_late(name)}
-    code = zlib.compress(_compiled(f"{head}modules = {codes!r}\n{_IMPORTER}", "memory:kdebug"), 9)
-    return importlib.util.MAGIC_NUMBER + len(code).to_bytes(4, "big") + code + source
+    words = json.dumps({name: texts[name] for name in early})
+    source = zlib.compress(f"{head}modules = {words}\n{_IMPORTER}".encode(), 9)
+    magic, code = NO_MAGIC, b""
+    if compiled:
+        codes = {name: _compiled(texts[name], "memory:" + name) for name in early}
+        magic = importlib.util.MAGIC_NUMBER
+        code = zlib.compress(_compiled(f"{head}modules = {codes!r}\n{_IMPORTER}", "memory:kdebug"), 9)
+    return magic + len(code).to_bytes(4, "big") + len(late).to_bytes(4, "big") + code + late + source
 
 
-def _is_late(name: str) -> bool:
-    """Loaded at the first request that needs it: those are compiled there, for the sake of slow uplinks."""
-    return name.startswith(LATE)
+def _early(texts: dict[str, str]) -> set[str]:
+    """What every agent loads. The rest is compiled at the first request that needs it, for the sake of slow
+    uplinks."""
+    found: set[str] = set()
+    todo = list(_STARTS)
+    while todo:
+        name = todo.pop()
+        if name in texts and name not in found:
+            found.add(name)
+            todo.append(name.rpartition(".")[0])
+            for module, names in _IMPORT.findall(texts[name]):
+                todo += [module, *(f"{module}.{word}" for word in re.findall(r"\w+", names))]
+    return found
 
 
 def _head(sources: dict[str, bytes]) -> str:

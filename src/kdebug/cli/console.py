@@ -101,6 +101,15 @@ def _stderr(line: str) -> None:
         pass  # nobody is left to tell
 
 
+def progress(line: str) -> bool:
+    """Draw `line` over the last one on a terminal, "" to take it away; whether there is a terminal."""
+    if not os.isatty(2):
+        return False
+    with contextlib.suppress(OSError):
+        os.write(2, b"\r\x1b[K" + one_line(line, 79).encode("utf-8", "backslashreplace"))
+    return True
+
+
 def finish(code: int) -> int:
     """Write what is left in a buffer; the exit code, which tells as well when that failed."""
     try:
@@ -118,6 +127,11 @@ def reader_left() -> int:
     os.dup2(null, 1)
     os.close(null)
     return EXIT_DONE
+
+
+def stdout_is_terminal() -> bool:
+    """Contents are then sanitised; a pipe gets them byte for byte."""
+    return os.isatty(1)
 
 
 def terminal_width() -> int:

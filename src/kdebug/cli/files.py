@@ -1,27 +1,27 @@
-"""ls, stat, cat: the target's files."""
+"""stat, cat, and what the verbs on files share."""
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import stat as stat_bits
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
 from kdebug.cli.console import Document, emit, note, write_bytes
-from kdebug.cli.table import exact, rfc3339, size, table
+from kdebug.cli.table import exact, rfc3339, size
 from kdebug.cli.verb import Common, common_options, with_target, within
 from kdebug.errors import ConnectionLost, Failed, Partial
 from kdebug.expression import parse_with_path
-from kdebug.protocol.files import Entry, FileChunk, FileStat
-from kdebug.protocol.requests import MAX_CHUNK, ListDir
+from kdebug.protocol.files import Entry, FileStat
+from kdebug.protocol.requests import MAX_CHUNK
 from kdebug.sanitise import one_line
 from kdebug.target import Target
+from kdebug.target.reader import pieces
 
-READS_AHEAD = 3
-"""Chunks asked for before the first has come: hides the round trip, holds at most 4 MiB."""
+ENDLESS_BYTES = 64 * 1024 * 1024
+"""Where a file that says no size (procfs) is left: some of them have no end."""
 _TYPE_BITS = {
     "file": stat_bits.S_IFREG,
     "dir": stat_bits.S_IFDIR,
@@ -57,81 +57,53 @@ def mode_text(entry: Entry) -> str:
     return stat_bits.filemode(_TYPE_BITS.get(entry.kind, 0) | entry.mode)
 
 
-def long_row(entry: Entry) -> list[object]:
+def long_row(entry: Entry, human: bool = False) -> list[object]:
     name = entry.name if entry.link_target is None else f"{entry.name} -> {entry.link_target}"
     mtime = None if entry.mtime_ns is None else (rfc3339(entry.mtime_ns / 1e9) or "-")[:19]
-    length = entry.device_number or size(entry.size_bytes)
+    length = entry.device_number or (size(entry.size_bytes) if human else entry.size_bytes)
     return [mode_text(entry), entry.links, entry.uid, entry.gid, length, mtime, name, entry.error or ""]
 
 
 HEADERS = ["MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME", ""]
 
 
-def _file_verb(
-    name: str, help_text: str, *parameters: Callable[[Any], Any], formats: tuple[str, ...]
+def file_callback(name: str, work: Callable[..., Awaitable[int]]) -> Callable[..., int]:
+    """Opens the target of `location`, as the process of --pid sees it, and hands `work` its path."""
+
+    def callback(location: str, common: Common, root_pid: int, **options: Any) -> int:
+        expression = parse_with_path(location, name)
+        seen = dataclasses.replace(common, root_pid=root_pid)
+        return with_target(expression, seen, lambda target: work(target, expression.path, seen, **options))
+
+    option = click.option(
+        "--pid", "root_pid", type=click.IntRange(min=0), default=0, metavar="PID",
+        help="files as this process of the target sees them",
+    )  # fmt: skip
+    with_pid: Callable[..., int] = option(callback)
+    return with_pid
+
+
+def file_verb(
+    name: str,
+    help_text: str,
+    *parameters: Callable[[Any], Any],
+    formats: tuple[str, ...],
+    help_flags: tuple[str, ...] = ("-h", "--help"),
 ) -> Callable[[Callable[..., Awaitable[int]]], click.Command]:
     """A verb on `TARGET:/path`: decorates `async (target, path, common, **options) -> exit code`."""
 
     def decorate(work: Callable[..., Awaitable[int]]) -> click.Command:
-        def callback(location: str, common: Common, **options: Any) -> int:
-            expression = parse_with_path(location, name)
-            return with_target(
-                expression, common, lambda target: work(target, expression.path, common, **options)
-            )
-
-        decorated: Any = common_options(formats, short_selector=False)(callback)
+        decorated: Any = common_options(formats, short_selector=False)(file_callback(name, work))
         for parameter in reversed(parameters):
             decorated = parameter(decorated)
         decorated = click.argument("location", metavar="TARGET:/PATH")(decorated)
-        settings = {"help_option_names": ["-h", "--help"]}
+        settings = {"help_option_names": list(help_flags)}
         return click.command(name, help=help_text, context_settings=settings)(decorated)
 
     return decorate
 
 
-@_file_verb(
-    "ls",
-    "List a directory of the target; a file is listed as itself.",
-    click.option("-l", "long", is_flag=True, help="also mode, owner, size and time (as -o wide)"),
-    click.option("--limit", type=click.IntRange(min=1), help="stop after this many entries"),
-    formats=("table", "wide", "json", "yaml", "name"),
-)
-async def ls(target: Target, path: str, common: Common, long: bool, limit: int | None) -> int:
-    found = await target.stat(path, follow=True)
-    if found.entry.kind == "dir":
-        entries, truncated = await _entries(target, path, limit)
-    else:
-        entries, truncated = [found.entry], False
-    entries.sort(key=lambda entry: entry.name)
-    data: dict[str, Any] = {}
-    exact(data, "path", path)
-    data |= {"entries": [entry_document(entry) for entry in entries], "truncated": truncated}
-
-    def lines(wide: bool) -> list[str]:
-        if long or wide:
-            return table(HEADERS, map(long_row, entries), right="LINKS UID GID SIZE")
-        return [one_line(entry.name) for entry in entries]
-
-    notes = [f"only the first {len(entries)} entries are listed (--limit)"] if truncated else []
-    failed = sum(1 for entry in entries if entry.error)
-    if failed:
-        notes.append(f"{failed} entries could not be examined; -l shows why")
-    names = lambda: (entry.name for entry in entries)  # noqa: E731
-    return emit(Document(data, lines, names=names, notes=notes, partial=bool(failed)), common.output)
-
-
-async def _entries(target: Target, path: str, limit: int | None) -> tuple[list[Entry], bool]:
-    entries: list[Entry] = []
-    async for page in target.pages(ListDir(path=path, limit=min(limit or 1000, 1000))):
-        entries += page.entries
-        if limit is not None and len(entries) >= limit:
-            return entries[:limit], bool(page.cursor) or len(entries) > limit
-        if page.truncated:
-            return entries, True
-    return entries, False
-
-
-@_file_verb(
+@file_verb(
     "stat",
     "Show what the target's file system says of a path; a symlink is shown itself unless -L.",
     click.option("-L", "follow", is_flag=True, help="follow symlinks, inside the target"),
@@ -155,64 +127,7 @@ def _stat_lines(found: FileStat, data: dict[str, Any]) -> list[str]:
     ]
 
 
-async def pieces(target: Target, path: str) -> AsyncIterator[FileChunk]:
-    """The file in order, a few reads ahead, all from one open file whatever happens to the name.
-
-    Ends at the size the file had when it was opened, or at its end where it says no size (procfs).
-    Raises `Partial` when the file became shorter meanwhile.
-    """
-    first = await target.read(path)
-    yield first
-    offset = first.offset + len(first.data) + first.hole_bytes
-    if first.size_bytes == 0:
-        while not first.eof:
-            first = await target.read(path, offset, handle=first.handle)
-            yield first
-            offset += len(first.data) + first.hole_bytes
-        return
-    async for chunk in _read_ahead(target, path, offset, first):
-        yield chunk
-
-
-async def _read_ahead(target: Target, path: str, offset: int, first: FileChunk) -> AsyncIterator[FileChunk]:
-    end = first.size_bytes
-    wanted = offset
-    flying: deque[tuple[int, asyncio.Task[FileChunk]]] = deque()
-    try:
-        while offset < end or flying:
-            while wanted < end and len(flying) < READS_AHEAD:
-                length = min(MAX_CHUNK, end - wanted)
-                task = asyncio.create_task(target.read(path, wanted, length, handle=first.handle))
-                flying.append((wanted, task))
-                wanted += length
-            start, task = flying.popleft()
-            chunk = await task
-            if start != offset:
-                continue  # a hole was skipped past this piece
-            got = len(chunk.data) + chunk.hole_bytes
-            if got == 0 and chunk.size_bytes >= end:
-                return  # sysfs says a page and gives a line
-            if got == 0:
-                raise Partial(
-                    f"{path} became shorter while it was read", why=f"{offset} of {end} bytes were there"
-                )
-            chunk_end = min(offset + got, end)
-            yield chunk
-            offset = chunk_end
-            if offset > start + min(MAX_CHUNK, end - start) or chunk_end < start + min(
-                MAX_CHUNK, end - start
-            ):
-                # Not the length asked for (a hole, or a short read): ask anew from here.
-                for _, other in flying:
-                    other.cancel()
-                flying.clear()
-                wanted = offset
-    finally:
-        for _, task in flying:
-            task.cancel()
-
-
-@_file_verb("cat", "Write a file of the target to stdout, byte for byte.", formats=("table",))
+@file_verb("cat", "Write a file of the target to stdout, byte for byte.", formats=("table",))
 async def cat(target: Target, path: str, common: Common) -> int:
     written = 0
     try:
@@ -220,6 +135,8 @@ async def cat(target: Target, path: str, common: Common) -> int:
             write_bytes(chunk.data)
             _write_zeros(chunk.hole_bytes)
             written += len(chunk.data) + chunk.hole_bytes
+            if chunk.size_bytes == 0 and written >= ENDLESS_BYTES and not chunk.eof:
+                raise Partial(f"{path} was left", why="it says no size and may have no end")
     except (ConnectionLost, Failed) as error:
         if written:
             note(f"only the first {written} bytes were written")
@@ -235,4 +152,4 @@ def _write_zeros(count: int) -> None:
         count -= len(zeros)
 
 
-COMMANDS: dict[str, click.Command] = {"ls": ls, "stat": stat, "cat": cat}
+COMMANDS: dict[str, click.Command] = {"stat": stat, "cat": cat}

@@ -9,14 +9,14 @@ import click
 
 from kdebug.cli.console import Document, emit
 from kdebug.cli.files import entry_document
-from kdebug.cli.mask import looks_secret
 from kdebug.cli.network import order, socket_document, socket_lines
 from kdebug.cli.processes import process_document, process_lines
 from kdebug.cli.system import access_checks
 from kdebug.cli.table import exact, size, table
-from kdebug.cli.verb import Common, common_options, document_verb, with_target, within
+from kdebug.cli.verb import Common, common_options, with_target, within
 from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
+from kdebug.mask import looks_secret
 from kdebug.protocol.files import Entry
 from kdebug.protocol.network import Socket
 from kdebug.protocol.processes import FdInfo, Process
@@ -186,10 +186,5 @@ def demo(common: Common) -> int:
 
 
 COMMANDS: dict[str, click.Command] = {
-    "attach": document_verb(
-        "attach",
-        attach_document,
-        help_text="One screen of what matters about a target, and what to type next.",
-    ),
     "demo": demo,
 }

@@ -186,7 +186,7 @@ def _text(value: Any) -> str:
 
 
 async def env(target: Target, pid: int | None, reveal: bool) -> Document:
-    from kdebug.cli.mask import looks_secret
+    from kdebug.mask import looks_secret
 
     page = await target.environ(pid or 0)
     rows: list[dict[str, Any]] = []

@@ -26,11 +26,11 @@ async def mounts(target: Target) -> Document:
         return [mount.path, mount.filesystem, mount.source, mode, used, whole, mount.error or ""]
 
     headers = ["PATH", "TYPE", "SOURCE", "MODE", "USED", "SIZE", ""]
-    data = {"mounts": [_mount_document(mount) for mount in page.items]}
+    data = {"mounts": [mount_document(mount) for mount in page.items]}
     return Document(data, lambda wide: table(headers, map(row, page.items), right="USED SIZE"))
 
 
-def _mount_document(mount: Mount) -> dict[str, Any]:
+def mount_document(mount: Mount) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, value in dataclasses.asdict(mount).items():
         if isinstance(value, str):

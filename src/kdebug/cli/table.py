@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from kdebug.cli.console import terminal_width
 from kdebug.sanitise import one_line
+from kdebug.units import UNKNOWN, duration, rfc3339, size
 
-UNKNOWN = "-"
-"""What a fact that may not be read looks like in a table (JSON has null and the reason)."""
+__all__ = ["UNKNOWN", "cell", "cut", "duration", "exact", "exact_list", "rfc3339", "size", "table"]
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], right: str = "") -> list[str]:
@@ -42,39 +41,6 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     return one_line(str(value))
-
-
-def size(count: int | None) -> str:
-    """Bytes in powers of 1024, three figures: 512, 1.5K, 23.4M."""
-    if count is None:
-        return UNKNOWN
-    number = float(count)
-    for unit in ("", "K", "M", "G", "T", "P"):
-        if abs(number) < 1024:
-            break
-        if unit != "P":
-            number /= 1024
-    return str(count) if unit == "" else f"{number:.1f}{unit}"
-
-
-def duration(seconds: float | None) -> str:
-    """1:02:03 or 2:03.45, as ps and top write CPU time."""
-    if seconds is None:
-        return UNKNOWN
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{int(rest):02d}" if hours else f"{minutes}:{rest:05.2f}"
-
-
-def rfc3339(seconds: float | None) -> str | None:
-    """Unix time as RFC 3339 UTC; None stays None, and so does a time that no calendar has."""
-    if seconds is None:
-        return None
-    try:
-        moment = datetime.fromtimestamp(seconds, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def exact(document: dict[str, Any], key: str, text: str | None) -> None:

@@ -33,23 +33,29 @@ class Common(Record):
     pod: PodOptions = field(default_factory=PodOptions)
     patience: float = 0.0
     """The timeout, where the user gave one; else 0."""
+    root_pid: int = 0
+    """--pid of the verbs on files."""
 
     def open_options(self) -> OpenOptions:
         step = console.note if self.verbose else lambda line: None
-        return OpenOptions(self.read_only, self.timeout, self.patience, console.note, step, self.pod)
+        return OpenOptions(
+            self.read_only, self.timeout, self.patience, console.note, step, self.pod, self.root_pid
+        )
 
 
 Verb = Callable[..., Coroutine[Any, Any, int]]
 
 
-def cluster_options(short_selector: bool = True) -> list[Callable[[Any], Any]]:
-    """Which cluster, pod and container: as kubectl names them."""
+def cluster_options(short_selector: bool = True, short_cluster: bool = True) -> list[Callable[[Any], Any]]:
+    """Which cluster, pod and container, as kubectl names them; without the letters that a verb needs."""
     selector = ("-l", "--selector") if short_selector else ("--selector",)
+    namespace = ("-n", "--namespace") if short_cluster else ("--namespace",)
+    container = ("-c", "--container") if short_cluster else ("--container",)
     return [
-        click.option("-n", "--namespace", default="", help="namespace (default: the context's)"),
+        click.option(*namespace, "namespace", default="", help="namespace (default: the context's)"),
         click.option("--context", default="", help="context of the kubeconfig"),
         click.option("--kubeconfig", default="", metavar="FILE", help="kubeconfig to use"),
-        click.option("-c", "--container", default="", help="container of the pod"),
+        click.option(*container, "container", default="", help="container of the pod"),
         click.option(*selector, "selector", default="", help="choose a pod by labels"),
     ]
 
@@ -95,9 +101,12 @@ def pod_options(arguments: dict[str, Any]) -> PodOptions:
 
 
 def common_options(
-    formats: tuple[str, ...] = ("table", "wide", "json", "yaml"), short_selector: bool = True
+    formats: tuple[str, ...] = ("table", "wide", "json", "yaml"),
+    short_selector: bool = True,
+    short_cluster: bool = True,
 ) -> Callable[[Any], Any]:
     """-o, --timeout, --read-only and those of clusters, gathered into one `common` argument."""
+    verbose = ("-v", "--verbose") if short_cluster else ("--verbose",)
     options = [
         click.option("-o", "--output", type=click.Choice(formats), default="table", show_default=True),
         click.option(
@@ -105,8 +114,8 @@ def common_options(
             help=f"give up waiting for an answer after this long (default {DEFAULT_TIMEOUT:g})",
         ),
         click.option("--read-only", is_flag=True, help="the agent refuses to change anything"),
-        click.option("-v", "--verbose", is_flag=True, help="show each step and each refused rung"),
-        *cluster_options(short_selector),
+        click.option(*verbose, "verbose", is_flag=True, help="show each step and each refused rung"),
+        *cluster_options(short_selector, short_cluster),
         *toolbox_options(),
     ]  # fmt: skip
 

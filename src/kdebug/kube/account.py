@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from kdebug.kube import ephemeral
 from kdebug.kube.attach import Attached, Report
+from kdebug.kube.pods import container_status
+from kdebug.units import unix_time
 
 
 def attached_lines(attached: Attached) -> list[str]:
@@ -64,6 +67,16 @@ def leaving_lines(attached: Attached, idle: float, ttl: float, max_ttl: float) -
     if others := _others(report):
         lines.append(f"Also listed, and of no use: {others}.")
     return lines
+
+
+def ends_by(attached: Attached, max_ttl: float) -> float:
+    """Unix time at which the toolbox ends at the latest: its start and the longest life it was given."""
+    name, pod = attached.report.toolbox, attached.selected.pod
+    made = ephemeral.find(pod, name)
+    own = ephemeral.lifetime_of(made) if made is not None else None
+    running = (container_status(pod, name).get("state") or {}).get("running") or {}
+    started = unix_time(running.get("startedAt"))
+    return (started or time.time()) + (own.max_ttl if own else max_ttl)
 
 
 def _time(seconds: float) -> str:

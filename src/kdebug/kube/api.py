@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Optional
 
 from kdebug import __version__
@@ -120,8 +120,12 @@ class Api:
     async def call(
         self, method: str, path: str, *, params: Parameters | None = None, body: Any = None,
         content_type: str = "application/json", seconds: float = 0.0,
+        read: Callable[[bytes], Any] | None = None,
     ) -> Any:  # fmt: skip
         """Parsed JSON. Raises `ServerRefusal`, `ConnectionLost` or `DeadlinePassed`.
+
+        A large answer is given to `read` in a thread, whose result is returned as it is; a `ValueError`
+        of it means that this is no API server.
 
         Credentials that expired (a plugin's token lives minutes) are renewed once. A server that has too
         much to do (429, api-concepts: priority and fairness) is asked again when it says.
@@ -129,7 +133,7 @@ class Api:
         used, renewed = self.config.credentials, False
         for pause in (*BUSY_PAUSES, None):
             try:
-                return await self._once(method, path, params, body, content_type, seconds)
+                return await self._once(method, path, params, body, content_type, seconds, read)
             except ServerRefusal as refused:
                 if refused.code == 401 and not renewed and await self._renewed(used):
                     renewed = True
@@ -137,7 +141,7 @@ class Api:
                     await asyncio.sleep(max(pause, min(refused.retry_seconds, MAX_BUSY_SECONDS)))
                 else:
                     raise
-        return await self._once(method, path, params, body, content_type, seconds)
+        return await self._once(method, path, params, body, content_type, seconds, read)
 
     async def _renewed(self, used: object) -> bool:
         """Whether there are other credentials than those that were refused; once for all who ask."""
@@ -158,6 +162,7 @@ class Api:
         body: Any,
         content_type: str,
         seconds: float,
+        read: Callable[[bytes], Any] | None = None,
     ) -> Any:
         options = self._options()
         if body is not None:
@@ -179,10 +184,10 @@ class Api:
         if response.status >= 400:
             raise refusal(response.status, data)
         try:
-            document = json.loads(data)
-        except ValueError:
+            document = json.loads(data) if read is None else await asyncio.to_thread(read, data)
+        except (ValueError, RecursionError):
             document = None
-        if not isinstance(document, dict) or response.status >= 300:
+        if (read is None and not isinstance(document, dict)) or document is None or response.status >= 300:
             raise ConnectionLost(
                 f"{self.config.host} is not a Kubernetes API server",
                 why="it did not answer with JSON",

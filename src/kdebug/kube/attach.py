@@ -45,6 +45,7 @@ class AttachOptions:
     profile: str = "auto"
     custom: Optional[Object] = None
     read_only: bool = False
+    root_pid: int = 0
     seconds: float = 30.0
     wait: bool = False
     """Wait for the target's next start."""
@@ -317,7 +318,9 @@ class Attachment:
     async def _open(self, toolbox: Toolbox, connection: Any, rung: Rung) -> Attached:
         """Bind the agent to the target by its container id, and measure."""
         target = container_id(self.selected.pod, self.selected.container)
-        request = OpenTarget(container=target, read_only=self.options.read_only)
+        request = OpenTarget(
+            container=target, read_only=self.options.read_only, root_pid=self.options.root_pid
+        )
         try:
             # Asked together: the agent answers in order, and a far cluster takes its time for each.
             info, access = await asyncio.gather(connection.send(request), connection.send(GetAccess()))

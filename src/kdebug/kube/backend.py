@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
-from kdebug.errors import ConnectionLost, KdebugError, ProtocolViolation
+from kdebug.errors import ConnectionLost, KdebugError, ProtocolViolation, TargetLost
 from kdebug.kube.api import ServerRefusal
 from kdebug.kube.failures import ended_text
 from kdebug.kube.pods import container_id, container_status, pods_path
@@ -116,7 +116,7 @@ class PodBackend:
             )
         except ServerRefusal as refused:
             if refused.code == 404:
-                return ConnectionLost(f"the pod {selected.label} is gone", why="it was deleted")
+                return TargetLost(f"the pod {selected.label} is gone", why="it was deleted")
             return lost
         except KdebugError as error:
             return ConnectionLost(lost.what, why=str(error), next_step=lost.next_step)
@@ -137,7 +137,7 @@ def _what_ended(pod: dict[str, Any], toolbox: Toolbox, lost: ConnectionLost) -> 
     before = container_id(selected.pod, selected.container)
     now = container_status(pod, selected.container)
     if pod["metadata"].get("uid") != selected.pod["metadata"].get("uid"):
-        return ConnectionLost(
+        return TargetLost(
             f"the pod {selected.label} is gone",
             why="it was deleted, and another pod has its name now",
             next_step="run the command again to attach to that one",
@@ -145,13 +145,13 @@ def _what_ended(pod: dict[str, Any], toolbox: Toolbox, lost: ConnectionLost) -> 
     last = (now.get("lastState") or {}).get("terminated") or (now.get("state") or {}).get("terminated")
     name = f"the container {selected.container} of {selected.label}"
     if before and container_id(pod, selected.container) != before and last:
-        return ConnectionLost(
+        return TargetLost(
             f"{name} has ended while it was looked at",
             why=ended_text(last),
             next_step="a new instance runs: run the command again to attach to it",
         )
     if last and "running" not in (now.get("state") or {}):
-        return ConnectionLost(
+        return TargetLost(
             f"{name} has ended while it was looked at",
             why=ended_text(last),
             next_step="`--wait` attaches when it starts again",

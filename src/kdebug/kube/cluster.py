@@ -9,11 +9,23 @@ from urllib.parse import quote
 
 from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
-from kdebug.kube import ephemeral, ladder, logs, rights, sessions, story
+from kdebug.kube import ephemeral, ladder, logs, podlist, rights, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.entry import choose, open_api, profile, toolbox_spec
-from kdebug.kube.pods import Selected, containers
-from kdebug.target.cluster import EventInfo, LogLine, LogQuery, Permission, PlanStep, PodRef, Session, Story
+from kdebug.kube.pods import Selected, containers, get_pod
+from kdebug.target.cluster import (
+    EventInfo,
+    Intent,
+    LogLine,
+    LogQuery,
+    Permission,
+    PlanStep,
+    PodDelta,
+    PodRef,
+    PodSummary,
+    Session,
+    Story,
+)
 from kdebug.target.options import OpenOptions, PodOptions
 
 
@@ -26,23 +38,29 @@ class KubeCluster:
         self._note = note
 
     @property
+    def context(self) -> str:
+        return self.api.config.context
+
+    @property
     def namespace(self) -> str:
         return self.api.config.namespace
 
+    async def namespaces(self) -> list[str]:
+        return await podlist.namespaces(self.api)
+
+    def pods(self, namespace: str) -> AsyncIterator[PodDelta]:
+        return podlist.watched(self.api, namespace)
+
+    def intent(self, pod: PodSummary, container: str) -> Intent:
+        name, custom = profile(self._options.profile)
+        image = toolbox_spec(self._options).image
+        return podlist.intent(pod, container, image, name, custom)
+
     async def choose(self, expression: TargetExpression) -> PodRef:
-        selected = await choose(self.api, expression, self._options, self._note)
-        names = [str(container["name"]) for container in containers(selected.pod)]
-        names += [
-            str(container["name"]) for container in selected.pod["spec"].get("ephemeralContainers") or []
-        ]
-        return PodRef(
-            selected.namespace,
-            selected.name,
-            selected.container,
-            tuple(names),
-            selected.notes,
-            selected.pod,
-        )
+        return pod_ref(await choose(self.api, expression, self._options, self._note))
+
+    async def refresh(self, pod: PodRef) -> PodRef:
+        return pod_ref(Selected(await get_pod(self.api, pod.name), pod.container, pod.notes))
 
     def logs(self, pod: PodRef, containers: tuple[str, ...], query: LogQuery) -> AsyncIterator[LogLine]:
         return logs.merged(self.api, pod, containers, query)
@@ -119,6 +137,20 @@ class KubeCluster:
 
     async def permissions(self, namespace: str) -> list[Permission]:
         return await rights.review(self.api, namespace)
+
+
+def pod_ref(selected: Selected) -> PodRef:
+    """What the other side of the seam knows of a pod."""
+    ephemeral_ones = selected.pod["spec"].get("ephemeralContainers") or []
+    names = [str(container["name"]) for container in [*containers(selected.pod), *ephemeral_ones]]
+    return PodRef(
+        selected.namespace,
+        selected.name,
+        selected.container,
+        tuple(names),
+        selected.notes,
+        selected.pod,
+    )
 
 
 async def open_cluster(options: OpenOptions, stack: contextlib.AsyncExitStack) -> KubeCluster:

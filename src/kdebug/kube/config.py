@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from kdebug.errors import AccessDenied, DeadlinePassed, Failed, NotFound, UsageError
+from kdebug.errors import AccessDenied, DeadlinePassed, Failed, KdebugError, NotFound, UsageError
 from kdebug.kube.library import load
+from kdebug.target.cluster import ContextInfo
 
 IN_CLUSTER_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 PLUGIN_SECONDS = 60.0
@@ -250,14 +251,43 @@ def forget_copies() -> None:
 
 def context_names(choice: Choice) -> list[str]:
     """Every context of the kubeconfig; empty when there is none to read."""
-    paths = choice.kubeconfig or os.environ.get("KUBECONFIG", "") or os.path.expanduser("~/.kube/config")
     try:
-        merged = load("config.kube_config").KubeConfigMerger(paths).config
-    except (OSError, ValueError, AttributeError, TypeError):
+        return [context.name for context in contexts(choice)]
+    except KdebugError:
         return []
-    return [
-        str(_plain(item).get("name")) for item in (merged.value.get("contexts") or [] if merged else [])
-    ]
+
+
+def contexts(choice: Choice) -> list[ContextInfo]:
+    """Every context of the kubeconfig, as it stands there; runs no plugin and asks nobody.
+
+    Raises `UsageError` where the file cannot be read; empty where there is none.
+    """
+    paths = choice.kubeconfig or os.environ.get("KUBECONFIG", "") or os.path.expanduser("~/.kube/config")
+    library, yaml = load("config.kube_config"), __import__("yaml")
+    config_error = load("config.config_exception").ConfigException
+    try:
+        merged = library.KubeConfigMerger(paths).config
+        config = merged.value if merged else {}
+        current = choice.context or config.get("current-context")
+        return [_context(item, current) for item in config.get("contexts") or []]
+    except (
+        config_error,
+        yaml.YAMLError,
+        OSError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        KeyError,
+    ) as error:
+        raise UsageError(f"the kubeconfig {paths} cannot be used", why=_one_line(error)) from error
+
+
+def _context(item: Any, current: Any) -> ContextInfo:
+    named = _plain(item)
+    entry = _plain(named.get("context"))
+    cluster, user, namespace = (str(entry.get(key) or "") for key in ("cluster", "user", "namespace"))
+    name = str(named.get("name"))
+    return ContextInfo(name, cluster, user, namespace, current=name == current)
 
 
 def _one_line(error: object) -> str:

@@ -97,6 +97,7 @@ async def open_pod(
             profile=name,
             custom=custom,
             read_only=options.read_only,
+            root_pid=options.root_pid,
             seconds=options.request_seconds,
             wait=pod.wait,
             wait_seconds=options.patience,
@@ -114,5 +115,8 @@ async def open_pod(
     for line in account.attached_lines(attached):
         options.note(line)
     target = Target(attached.backend, attached.info, str(expression))
+    target.place = f"{api.config.context} {attached.selected.label} › {attached.selected.container}"
+    target.rung = attached.report.rung.name if attached.report.rung else ""
+    target.ends_by = account.ends_by(attached, pod.max_ttl)
     target.account = tuple(account.leaving_lines(attached, pod.idle, pod.ttl, pod.max_ttl))
     return target

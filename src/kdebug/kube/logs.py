@@ -39,6 +39,8 @@ async def one(api: Api, pod: PodRef, container: str, query: LogQuery) -> AsyncIt
         parameters.append(("follow", "true"))
     if query.since_seconds is not None:
         parameters.append(("sinceSeconds", str(query.since_seconds)))
+    if query.since_time:
+        parameters.append(("sinceTime", query.since_time))
     if query.tail is not None:
         parameters.append(("tailLines", str(query.tail)))
     idle = 0.0 if query.follow else api.seconds

@@ -46,6 +46,7 @@ def container_facts(pod: Object, container: Object) -> dict[str, Any]:
         "state": kind,
         "why": words(state.get(kind) or {}) or None,
         "started_at": (state.get("running") or {}).get("startedAt"),
+        "ended": ended_text(state["terminated"]) if state.get("terminated") else None,
         "ready": status.get("ready"),
         "restarts": status.get("restartCount"),
         "last_termination": ended_text(last) if last else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from kdebug.annotations import Any, Callable, Optional
-from kdebug.errors import KdebugError, NotFound
+from kdebug.errors import KdebugError, NotFound, TargetEnded
 from kdebug.probe import cgroup_parse as parse
 from kdebug.probe.cgroup_place import Place, Read, find_place
 from kdebug.probe.identity import read_small
@@ -38,7 +38,7 @@ def cgroup_info(pid: int, *, proc: str = "/proc", read_target: Read, read_host: 
         try:
             place = find_place(proc, pid, controller, read_target, read_host)
         except (FileNotFoundError, ProcessLookupError) as error:
-            raise NotFound(f"the target process {pid} has ended") from error
+            raise TargetEnded(f"the target process {pid} has ended") from error
         if controller == "cpuacct" and (place is None or place.version == 2):
             continue  # v2 counts CPU time in cpu.stat
         if place is None:

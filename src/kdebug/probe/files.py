@@ -9,17 +9,35 @@ import stat
 import time
 
 from kdebug import threads
-from kdebug.annotations import Iterator, Optional
+from kdebug.annotations import TYPE_CHECKING, Iterator, Optional, Protocol
 from kdebug.errors import Failed, KdebugError, NotFound, from_os_error
 from kdebug.probe.rooted import Root, kind_of
 from kdebug.probe.rooted_walk import path_text
 from kdebug.protocol.files import Entry, FileChunk, FileStat
 from kdebug.protocol.requests import FollowFile, ReadFile
 
+if TYPE_CHECKING:
+    from kdebug.probe.packing import Chain
+    from kdebug.protocol.transfer import DigestRange, RangeDigest
+
 MAX_OPEN_FILES = 16
 """Descriptors kept for readers that come back; the one unused for longest goes first."""
+REMEMBERED = 64
+"""Bytes before the place where a follower stands: a file that was emptied and filled again has others."""
 POLL_SECONDS = 0.1
 """inotify would need a watch on every directory on the way and misses network file systems."""
+
+
+class Place(Protocol):
+    """Where paths are looked up: a `Root`, or the files that processes hold (held.py)."""
+
+    def open(self, path: str, flags: int, *, follow: bool = True) -> int: ...
+
+    def stat(self, path: str, follow: bool = True) -> os.stat_result: ...
+
+    def readlink(self, path: str) -> str: ...
+
+    def resolved(self, path: str) -> Optional[str]: ...
 
 
 def iter_dir(root: Root, path: str) -> Iterator[Entry]:
@@ -84,7 +102,7 @@ def entry_from(
     )
 
 
-def stat_path(root: Root, path: str, follow: bool) -> FileStat:
+def stat_path(root: Place, path: str, follow: bool) -> FileStat:
     """What stat(2), or lstat(2) without `follow`, says inside the root."""
     status = root.stat(path, follow)
     link = root.readlink(path) if stat.S_ISLNK(status.st_mode) else None
@@ -100,6 +118,22 @@ class OpenFile:
         self.handle = handle
         self.users = 0
         self.dropped = False
+        self.chain: Optional[Chain] = None
+        """The running digest of a download."""
+        self.last = b""
+        self.last_end = -1
+        """The last bytes that were read, and where they end."""
+
+    def remember(self, chunk: FileChunk) -> FileChunk:
+        if chunk.data:
+            self.last, self.last_end = chunk.data[-REMEMBERED:], chunk.offset + len(chunk.data)
+        return chunk
+
+    def rewritten(self, offset: int) -> bool:
+        """Whether other bytes than those read stand before `offset` now."""
+        if offset != self.last_end:
+            return False
+        return os.pread(self.fd, len(self.last), offset - len(self.last)) != self.last
 
 
 class OpenFiles:
@@ -111,34 +145,57 @@ class OpenFiles:
         self._files: dict[str, OpenFile] = {}
         self._closed = False
 
-    def read(self, root: Root, request: ReadFile) -> FileChunk:
+    def read(self, root: Place, request: ReadFile) -> FileChunk:
         """At most `size` bytes from `offset`; holes are counted in `hole_bytes`, never read."""
         file = self._acquire(root, request.path, request.handle)
         try:
-            return read_chunk(file, request.path, request.offset, request.size)
+            chunk = file.remember(read_chunk(file, request.path, request.offset, request.size))
+        except OSError as error:
+            raise _read_error(error, request.path) from error
+        finally:
+            self._release(file)
+        if chunk.data and (request.digest or request.compress):
+            from kdebug.probe import packing
+
+            if request.digest and request.offset == 0 and file.chain is None:
+                file.chain = packing.Chain()
+            return packing.packed(chunk, file.chain, request.digest, request.compress)
+        return chunk
+
+    def digest(self, root: Place, request: DigestRange, cancelled: threads.Event) -> RangeDigest:
+        """SHA-256 of a range as it is now, holes as zeros."""
+        from kdebug.probe import packing
+
+        file = self._acquire(root, request.path, request.handle)
+        try:
+            return packing.range_digest(file.fd, request, cancelled)
         except OSError as error:
             raise _read_error(error, request.path) from error
         finally:
             self._release(file)
 
-    def follow(self, root: Root, request: FollowFile, cancelled: threads.Event) -> FileChunk:
+    def follow(self, root: Place, request: FollowFile, cancelled: threads.Event) -> FileChunk:
         """Wait for bytes past `offset`, a shorter file, or another file under the name.
 
-        When the name leads elsewhere the old file is read to its end first; only then `rotated` is
-        said, so no line is lost. The new file is read by the next request without a handle, from 0.
+        When the name leads elsewhere, to a file that has something in it already, the old one is read to
+        its end first; only then `rotated` is said, with the handle of the new file, open by then: so no
+        line is lost, also of a writer that learns of the rotation late.
         """
         file = self._acquire(root, request.path, request.handle)
         deadline = time.monotonic() + request.wait_seconds
         try:
             while True:
                 # Looked at before reading: whatever the writer added before it renamed is then seen.
-                moved = bool(request.handle) and _leads_elsewhere(root, request.path, file.fd)
+                by_name = request.by_name and bool(request.handle)
+                moved = by_name and _leads_elsewhere(root, request.path, file.fd)
                 chunk = self._news(file, request, moved)
+                if chunk is not None and chunk.rotated:
+                    return self._next_file(root, request.path, chunk)
                 if chunk is not None:
-                    return chunk
+                    return file.remember(chunk)
                 left = deadline - time.monotonic()
                 if left <= 0 or cancelled.wait(min(POLL_SECONDS, left)):
-                    return read_chunk(file, request.path, request.offset, request.size)
+                    return file.remember(read_chunk(file, request.path, request.offset, request.size))
         except OSError as error:
             raise _read_error(error, request.path) from error
         finally:
@@ -147,7 +204,7 @@ class OpenFiles:
     @staticmethod
     def _news(file: OpenFile, request: FollowFile, moved: bool) -> Optional[FileChunk]:
         status = os.fstat(file.fd)
-        if status.st_size < request.offset:
+        if status.st_size < request.offset or file.rewritten(request.offset):
             return _chunk(file, status, request.path, 0, b"", eof=status.st_size == 0, shrunk=True)
         chunk = read_chunk(file, request.path, request.offset, request.size)
         if chunk.data or chunk.hole_bytes:
@@ -156,7 +213,16 @@ class OpenFiles:
             return _chunk(file, status, request.path, request.offset, b"", eof=True, rotated=True)
         return None
 
-    def _acquire(self, root: Root, path: str, handle: str) -> OpenFile:
+    def _next_file(self, root: Place, path: str, last: FileChunk) -> FileChunk:
+        """Open what has the name now, before it can be rotated again."""
+        try:
+            file = self._open(root, path, "")
+        except KdebugError:
+            return FileChunk(**vars(last) | {"handle": ""})  # its reader is told at the next request
+        self._release(file)
+        return FileChunk(**vars(last) | {"handle": file.handle})
+
+    def _acquire(self, root: Place, path: str, handle: str) -> OpenFile:
         with self._lock:
             file = self._files.get(handle)
             if file is not None:
@@ -165,7 +231,7 @@ class OpenFiles:
                 return file
         return self._open(root, path, handle)
 
-    def _open(self, root: Root, path: str, handle: str) -> OpenFile:
+    def _open(self, root: Place, path: str, handle: str) -> OpenFile:
         fd = root.open(path, os.O_RDONLY)
         status = os.fstat(fd)
         identity = f"{status.st_dev:x}:{status.st_ino:x}"
@@ -279,9 +345,9 @@ def _chunk(
     )
 
 
-def _leads_elsewhere(root: Root, path: str, fd: int) -> bool:
-    """Whether the name now stands for another file. A name that is gone is not yet a rotation: the new
-    file may come at any moment, and the old one may still be written to."""
+def _leads_elsewhere(root: Place, path: str, fd: int) -> bool:
+    """Whether the name now stands for another file with something in it. A name that is gone, or stands for
+    an empty file, is not yet a rotation: the old one may still be written to."""
     try:
         now = root.stat(path)
     except (NotFound, Failed):
@@ -289,10 +355,14 @@ def _leads_elsewhere(root: Root, path: str, fd: int) -> bool:
     except KdebugError:
         return False
     then = os.fstat(fd)
-    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
+    return now.st_size > 0 and (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
 
 
 def _read_error(error: OSError, path: str) -> KdebugError:
     if error.errno == errno.EIO:
         return Failed(f"{path} cannot be read", why="Input/output error", errno=error.errno)
+    if error.errno == errno.EAGAIN:
+        return Failed(
+            f"{path} has nothing to read now", why="reading it would wait for an event", errno=error.errno
+        )
     return from_os_error(error, f"{path} cannot be read")

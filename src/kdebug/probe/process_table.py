@@ -31,6 +31,8 @@ MAX_GONE = 10_000
 Key = tuple[int, int]
 """(pid, start_ticks)."""
 
+OUTSIDE = sys.maxsize
+"""`Known.due` of a process out of scope: it is never looked at again."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -143,9 +145,10 @@ class ProcessTable:
 
     def _restudy(self, known: Known, stat: Stat) -> None:
         pid, first = known.key[0], not known.due
-        # A process never changes its own PID namespace (pid_namespaces(7)).
+        # A process never changes its own PID namespace (pid_namespaces(7)), whatever it runs or is called.
         if first and not self._scope.contains(pid):
-            known.due = sys.maxsize
+            known.due = OUTSIDE
+        if known.due == OUTSIDE:
             return
         static = read_static(self.proc_fd, pid, bool(stat.flags & PF_KTHREAD), self._user_name)
         # The pid may have been given to another process between the two reads.

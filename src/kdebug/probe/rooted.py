@@ -16,7 +16,15 @@ import stat
 
 from kdebug import threads
 from kdebug.annotations import Any, Callable, Optional
-from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, UsageError, from_os_error
+from kdebug.errors import (
+    AccessDenied,
+    Failed,
+    KdebugError,
+    NotFound,
+    TargetEnded,
+    UsageError,
+    from_os_error,
+)
 from kdebug.probe import syscalls
 from kdebug.probe.identity import read_small
 from kdebug.probe.rooted_walk import MagicLink, Walk, path_bytes, path_text
@@ -149,7 +157,7 @@ class Root:
                 return
             fields = _stat_fields(self._pid_fd, self._pid)
         if fields[0] in (b"Z", b"X") and int(fields[17]) <= 1:
-            raise NotFound(f"the target process {self._pid} has ended")
+            raise TargetEnded(f"the target process {self._pid} has ended")
 
     def open(self, path: str, flags: int, *, follow: bool = True) -> int:
         """A descriptor for reading, or with O_PATH for looking. Close it.
@@ -162,11 +170,12 @@ class Root:
         if flags & os.O_PATH:
             return fd
         try:
-            return self._reopen(fd, path, flags)
+            return self.reopen(fd, path, flags)
         finally:
             os.close(fd)
 
-    def _reopen(self, fd: int, path: str, flags: int) -> int:
+    def reopen(self, fd: int, path: str, flags: int) -> int:
+        """What `fd` (O_PATH) stands for, open for reading; regular files and directories only."""
         kind = kind_of(os.fstat(fd).st_mode)
         if flags & os.O_DIRECTORY and kind != "dir":
             raise Failed(f"{path} is not a directory", errno=errno.ENOTDIR)
@@ -290,8 +299,8 @@ class Root:
                 place, stopped = walk.place, walk.stopped_at
         return AccessDenied(
             f"{path} may not be opened",
-            why=f"Permission denied at {place}{_owner_text(stopped)}",
-            next_step="it takes that owner's uid or gid, or the capability DAC_READ_SEARCH",
+            why=f"Permission denied at {place}{owner_text(stopped)}",
+            next_step=who_may(stopped),
             errno=error.errno,
         )
 
@@ -320,10 +329,23 @@ _KIND_TEXT = {
 }
 
 
-def _owner_text(status: Optional[os.stat_result]) -> str:
+def owner_text(status: Optional[os.stat_result]) -> str:
+    """Whose it is and what its mode allows, for refusals."""
     if status is None:
         return ""
     return f" (owner uid {status.st_uid}, gid {status.st_gid}, mode {stat.S_IMODE(status.st_mode):04o})"
+
+
+def who_may(status: Optional[os.stat_result]) -> str:
+    """Who could read a file or search a directory, by its mode, and the rung that always can."""
+    always = "DAC_READ_SEARCH, which the rung ptrace has (--profile ptrace; for local: root)"
+    if status is None:
+        return f"it takes the owner's uid or gid, or {always}"
+    bits = 5 if stat.S_ISDIR(status.st_mode) else 4
+    owner = f"uid {status.st_uid}" if status.st_mode >> 6 & bits == bits else ""
+    group = f"gid {status.st_gid}" if status.st_mode >> 3 & bits == bits else ""
+    named = " or ".join(part for part in (owner, group) if part)
+    return f"it takes {named}, or {always}" if named else f"it takes {always}"
 
 
 def _magic_advice(target: str) -> str:
@@ -347,7 +369,7 @@ def _stat_fields(pid_fd: int, pid: int) -> list[bytes]:
         finally:
             os.close(fd)
     except OSError as error:
-        raise NotFound(f"the target process {pid} has ended") from error
+        raise TargetEnded(f"the target process {pid} has ended") from error
 
 
 def _cannot_open_root(proc: str, pid: int, error: OSError) -> KdebugError:

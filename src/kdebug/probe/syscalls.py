@@ -14,6 +14,15 @@ RESOLVE_IN_ROOT = 0x10
 PR_GET_DUMPABLE = 3
 PROC_SUPER_MAGIC = 0x9FA0
 """statfs(2), f_type of procfs."""
+PSEUDO_FILE_SYSTEMS = frozenset(
+    (
+        PROC_SUPER_MAGIC, 0x62656572, 0x64626720, 0x74726163, 0x27E0EB, 0x63677270, 0x73636673, 0xCAFE4A11,
+        0x6165676C, 0x62656570, 0x1CD1, 0xF97CFF8C, 0xDE5E81E4, 0x42494E4D, 0x65735543, 0x19800202,
+        0x67596969, 0x6E736673,
+    )
+)  # fmt: skip
+"""linux/magic.h: proc, sysfs, debugfs, tracefs, cgroup, cgroup2, securityfs, bpf, pstore, configfs, devpts,
+selinuxfs, efivarfs, binfmt_misc, fusectl, mqueue, rpc_pipefs, nsfs."""
 
 _libc: Optional[Any] = None
 

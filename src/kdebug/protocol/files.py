@@ -80,7 +80,14 @@ class FileChunk(Record):
     hole_bytes: int = 0
     """How many zero bytes follow `data` as a hole that was not read; the next offset is past them."""
     rotated: bool = False
-    """Follow: the name now leads to another file; this piece is the last of the old one."""
+    """Follow: the name now leads to another file; this piece is the last of the old one, and `handle` is
+    the new one's, or empty where that could not be opened."""
     shrunk: bool = False
     """Follow: the file is shorter than the offset asked for; reading restarts at 0."""
+    sha256: str = ""
+    """Of the bytes that were read, in hex, where that was asked for."""
+    chained: bool = False
+    """`sha256` is that of everything from the file's start to the end of this piece, read in order."""
+    packed: bool = False
+    """`data` is a zlib stream (RFC 1950) of them."""
     data: bytes = b""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 
-from kdebug.annotations import Iterator
+from kdebug.annotations import Iterator, Optional, Union
 from kdebug.errors import ProtocolViolation
 from kdebug.protocol.record import Record, dataclass
 
@@ -69,6 +69,34 @@ def split(kind: int, request_id: int, payload: bytes) -> Iterator[Frame]:
         yield Frame(kind, request_id, piece, MORE if index < last else 0)
 
 
+SMALL_PIECE = 4096
+
+
+class Pieces:
+    """Bytes that arrive in pieces and are joined once. Small ones are copied together, so that a peer that
+    sends single bytes costs no more memory than what it sends."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Union[bytes, bytearray, memoryview]] = []
+        self.size = 0
+
+    def add(self, piece: Union[bytes, memoryview]) -> None:
+        self.size += len(piece)
+        if len(piece) >= SMALL_PIECE:
+            self._pieces.append(piece)
+            return
+        if not self._pieces or type(self._pieces[-1]) is not bytearray:
+            self._pieces.append(bytearray())
+        self._pieces[-1] += piece  # type: ignore[operator]
+
+    def take(self) -> bytes:
+        """All of them; none are left."""
+        pieces, self._pieces, self.size = self._pieces, [], 0
+        if len(pieces) == 1:
+            return pieces[0] if type(pieces[0]) is bytes else bytes(pieces[0])
+        return b"".join(pieces)
+
+
 class FrameDecoder:
     """Turns bytes that arrive in any pieces into frames.
 
@@ -77,43 +105,45 @@ class FrameDecoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._head = bytearray()
+        """Of a frame whose header is not complete."""
+        self._header: Optional[tuple[int, int, int]] = None
+        self._payload = Pieces()
+        self._missing = 0
+        """Bytes of the payload that have not come."""
 
     @property
     def pending_bytes(self) -> int:
         """Bytes kept for an incomplete frame: never more than one frame."""
-        return len(self._buffer)
+        return len(self._head) + self._payload.size
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield every frame that `data` completes. Exhaust it before feeding more."""
-        # A piece at a time keeps the buffer below two frames even when the caller reads in megabytes.
-        view = memoryview(data)
-        for start in range(0, len(view), MAX_PAYLOAD):
-            self._buffer += view[start : start + MAX_PAYLOAD]
-            yield from self._complete_frames()
-
-    def _complete_frames(self) -> Iterator[Frame]:
-        start = 0
-        buffer = self._buffer
-        try:
-            while len(buffer) - start >= HEADER_BYTES:
-                kind, flags, request_id, length = self._checked_header(start)
-                end = start + HEADER_BYTES + length
-                if len(buffer) < end:
+        view, position, size = memoryview(data), 0, len(data)
+        while position < size:
+            if self._header is None:
+                head = view[position : position + HEADER_BYTES - len(self._head)]
+                self._head += head
+                position += len(head)
+                if len(self._head) < HEADER_BYTES:
+                    self._refuse_early()
                     return
-                payload = bytes(memoryview(buffer)[start + HEADER_BYTES : end])
-                start = end
-                yield Frame(kind, request_id, payload, flags)
-            self._refuse_early(start)
-        finally:
-            del buffer[:start]
+                self._header = self._checked_header()
+            piece = view[position : position + self._missing]
+            position += len(piece)
+            self._missing -= len(piece)
+            self._payload.add(piece)
+            if self._missing:
+                return
+            kind, flags, request_id = self._header
+            self._header = None
+            self._head.clear()
+            yield Frame(kind, request_id, self._payload.take(), flags)
 
-    def _checked_header(self, start: int) -> tuple[int, int, int, int]:
-        magic, kind, flags, request_id, length = _HEADER.unpack_from(self._buffer, start)
+    def _checked_header(self) -> tuple[int, int, int]:
+        magic, kind, flags, request_id, length = _HEADER.unpack(self._head)
         if magic != MAGIC:
-            raise ProtocolViolation(
-                "the peer sent something that is not a frame", why=_excerpt(self._buffer, start)
-            )
+            raise ProtocolViolation("the peer sent something that is not a frame", why=_excerpt(self._head))
         if kind not in KIND_NAMES:
             raise ProtocolViolation(f"the peer sent a frame of unknown kind {kind}")
         if flags & ~_KNOWN_FLAGS:
@@ -122,17 +152,15 @@ class FrameDecoder:
             raise ProtocolViolation(
                 f"the peer announced a frame of {length} bytes; at most {MAX_PAYLOAD} are allowed"
             )
-        return kind, flags, request_id, length
+        self._missing = length
+        return kind, flags, request_id
 
-    def _refuse_early(self, start: int) -> None:
+    def _refuse_early(self) -> None:
         """Garbage shorter than a header must not wait for more: its first bytes tell already."""
-        head = bytes(self._buffer[start : start + len(MAGIC)])
-        if not MAGIC.startswith(head):
-            raise ProtocolViolation(
-                "the peer sent something that is not a frame", why=_excerpt(self._buffer, start)
-            )
+        if not MAGIC.startswith(self._head[: len(MAGIC)]):
+            raise ProtocolViolation("the peer sent something that is not a frame", why=_excerpt(self._head))
 
 
-def _excerpt(buffer: bytearray, start: int) -> str:
+def _excerpt(head: bytearray) -> str:
     """The first bytes, so that a shell's complaint on stdout can be read in the error."""
-    return f"it begins with {bytes(buffer[start : start + 60])!r}"
+    return f"it begins with {bytes(head[:60])!r}"

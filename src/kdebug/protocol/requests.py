@@ -41,6 +41,16 @@ MAX_PATH_BYTES = 4096
 """PATH_MAX of Linux, the final NUL included (limits.h)."""
 
 _REGISTRY: dict[str, type[Request[Any]]] = {}
+_TRANSFER, _WRITES = "kdebug.protocol.transfer", "kdebug.protocol.writes"
+_GREP, _SEARCH = "kdebug.protocol.grep", "kdebug.protocol.search"
+LATER = {
+    "grep": _GREP, "find": _SEARCH, "usage": _SEARCH, "checksum": _SEARCH, "deleted": _SEARCH,
+    "list-table": _SEARCH,
+    "digest": _TRANSFER, "begin-write": _WRITES, "write": _WRITES, "commit-write": _WRITES,
+    "abort-write": _WRITES, "make-dir": _WRITES, "make-symlink": _WRITES, "remove": _WRITES,
+    "chmod": _WRITES, "set-times": _WRITES,
+}  # fmt: skip
+"""Requests of modules that are loaded when one of theirs is asked: most sessions need none."""
 _Q = TypeVar("_Q", bound="type[Request[Any]]")
 
 
@@ -53,6 +63,8 @@ class Request(Record, Generic[R]):
     result: ClassVar[type] = object
     mutates: ClassVar[bool] = False
     """Refused by the agent on a read-only session."""
+    carries_data: ClassVar[bool] = False
+    """`size` bytes follow the request as DATA frames of its id, and become its field `data`."""
 
     def validate(self) -> None:
         """Raise `UsageError` for a value out of range; both sides call it."""
@@ -74,14 +86,23 @@ def register(name: str, result: type, lane: str = QUICK, mutates: bool = False) 
 
 def request_class(name: str) -> type[Request[Any]]:
     """The class registered under `name`; `UsageError` when there is none."""
+    if name not in _REGISTRY and name in LATER:
+        __import__(LATER[name])
     try:
         return _REGISTRY[name]
     except KeyError:
         raise UsageError(f"the agent does not know the request {name!r}") from None
 
 
+def load_all() -> None:
+    """Register the requests of the other modules, too, which an agent loads at the first that it needs."""
+    for module in LATER.values():
+        __import__(module)
+
+
 def registered() -> dict[str, type[Request[Any]]]:
-    """A copy of the registry, for documentation and tests."""
+    """A copy of the whole registry, for documentation and tests."""
+    load_all()
     return dict(_REGISTRY)
 
 
@@ -102,6 +123,22 @@ def check_path(path: str) -> None:
         raise UsageError("the path holds characters that no byte string stands for") from None
     if length >= MAX_PATH_BYTES:
         raise UsageError(f"the path is {length} bytes long; Linux takes at most {MAX_PATH_BYTES - 1}")
+
+
+def is_held(path: str) -> bool:
+    """Whether it names a deleted file that a process still holds: `deleted:PID/FD`."""
+    pid, slash, fd = path.removeprefix("deleted:").partition("/")
+    numbers = pid.isascii() and pid.isdigit() and fd.isascii() and fd.isdigit()
+    fits = numbers and pid[0] != "0" and len(pid) <= 10 and len(fd) <= 9
+    return path.startswith("deleted:") and bool(slash) and fits
+
+
+def parse_held(path: str) -> tuple[int, int]:
+    """(pid, descriptor) of `deleted:PID/FD`."""
+    if not is_held(path):
+        raise UsageError(f"{path!r} is not of the form deleted:PID/FD")
+    pid, _, fd = path.removeprefix("deleted:").partition("/")
+    return int(pid), int(fd)
 
 
 def _at_most(what: str, count: int, limit: int) -> None:
@@ -134,8 +171,11 @@ class OpenTarget(Request[TargetInfo]):
     container: str = ""
     """Container id (64 hex digits); its first process becomes the target."""
     read_only: bool = False
+    root_pid: int = 0
+    """Show files as this process of the target sees them, which may have its own mounts; 0: the target."""
 
     def validate(self) -> None:
+        _in_range("the pid of the root", self.root_pid, 0, 2**31)
         if bool(self.pid) == bool(self.container):
             raise UsageError("a target is named either by pid or by container id")
         _in_range("pid", self.pid, 0, 2**31)
@@ -238,8 +278,12 @@ class GetCgroup(Request[CgroupInfo]):
 class PathRequest(Request[R]):
     path: str
 
+    held: ClassVar[bool] = False
+    """Takes `deleted:PID/FD`, too."""
+
     def validate(self) -> None:
-        check_path(self.path)
+        if not (self.held and is_held(self.path)):
+            check_path(self.path)
 
 
 @register("list-dir", Listing, lane=HEAVY)
@@ -255,6 +299,7 @@ class ListDir(Paged[Listing]):
 @register("stat", FileStat)
 @dataclass(frozen=True, eq=False, repr=False)
 class StatPath(PathRequest[FileStat]):
+    held: ClassVar[bool] = True
     follow: bool = False
 
 
@@ -263,10 +308,15 @@ class StatPath(PathRequest[FileStat]):
 class ReadFile(PathRequest[FileChunk]):
     """A piece of a file: at most `size` bytes from `offset`."""
 
+    held: ClassVar[bool] = True
     offset: int = 0
     size: int = MAX_CHUNK
     handle: str = ""
     """From an earlier piece: read on from the same open file."""
+    digest: bool = False
+    """Answer with the SHA-256 of the bytes as they were read."""
+    compress: bool = False
+    """Send the bytes deflated where that makes them fewer."""
 
     def validate(self) -> None:
         super().validate()
@@ -280,6 +330,8 @@ class ReadFile(PathRequest[FileChunk]):
             raise ProtocolViolation("the agent answered another piece of the file than was asked for")
         if not (answer.data or answer.hole_bytes or answer.eof):
             raise ProtocolViolation("the agent answered nothing of the file and not its end either")
+        if answer.packed and not self.compress:
+            raise ProtocolViolation("the agent packed what was to be sent as it is")
 
 
 @register("follow", FileChunk, lane=WAIT)
@@ -287,10 +339,13 @@ class ReadFile(PathRequest[FileChunk]):
 class FollowFile(PathRequest[FileChunk]):
     """Wait until there is something past `offset`, or the name leads elsewhere, or `wait` passes."""
 
+    held: ClassVar[bool] = True
     offset: int = 0
     size: int = MAX_CHUNK
     handle: str = ""
     wait_seconds: float = 10.0
+    by_name: bool = True
+    """Go over to another file that gets the name (tail -F); else stay on the one that is open (tail -f)."""
 
     def validate(self) -> None:
         super().validate()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Optional, Protocol
 
+from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
 from kdebug.protocol.record import Record, dataclass, field
 
@@ -33,6 +34,9 @@ class LogQuery(Record):
     follow: bool = False
     since_seconds: Optional[int] = None
     tail: Optional[int] = None
+    since_time: str = ""
+    """RFC 3339: only what was written then or later; "" for no such bound. A server may round it down
+    to the second."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,11 +124,140 @@ class Permission(Record):
     words: str = ""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class ContextInfo(Record):
+    """One context of the kubeconfig."""
+
+    name: str
+    cluster: str
+    user: str
+    namespace: str
+    """"" where it names none: then it is `default`."""
+    current: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ContainerSummary(Record):
+    """One container of a pod, with the kubelet's word on it."""
+
+    name: str
+    image: str
+    kind: str
+    """regular, init, or sidecar (an init container that keeps running)."""
+    state: str
+    """running, waiting, terminated, or "" while the kubelet says nothing."""
+    reason: str
+    """Of the state: CrashLoopBackOff, Completed, ..."""
+    message: str
+    ready: bool
+    restarts: int
+    since: str
+    """When the state began, where the kubelet says it."""
+    last_reason: str
+    """Why the instance before this one ended: OOMKilled, Error, ...; "" where there was none."""
+    last_end: str
+    """The same in words, with its exit code."""
+    last_end_at: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PodSummary(Record):
+    """What a list of pods shows of one, read leniently: a field that is missing or odd is "" or 0."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: str
+    status: str
+    """The word of kubectl's STATUS column."""
+    phase: str
+    message: str
+    ready: int
+    total: int
+    """Containers that can be ready."""
+    restarts: int
+    last_restart_at: str
+    created_at: str
+    node: str
+    address: str
+    owner: str
+    """As a target expression (deploy/web, sts/db, ...), or kind and name; "" where there is none."""
+    default_container: str
+    """The one that kubectl's annotation names, else the first."""
+    containers: tuple[ContainerSummary, ...]
+    conditions: tuple[tuple[str, str], ...]
+    """(type, why) of those that are not True."""
+    toolboxes: tuple[Session, ...]
+    """Of kdebug's own that are listed in it, oldest first."""
+    essence: str = ""
+    """What `Cluster.intent` needs of the object, as JSON; nothing for people."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PodDelta(Record):
+    """Some news about the pods that are watched."""
+
+    pods: tuple[PodSummary, ...] = ()
+    """New, or changed."""
+    gone: tuple[tuple[str, str], ...] = ()
+    """Keys of those that were deleted."""
+    first: bool = False
+    """A list begins: whoever is not in it once it is `complete` is gone."""
+    complete: bool = False
+    remaining: int = 0
+    """How many of the list are still to come, where the server tells."""
+    polled: str = ""
+    """Why it is listed again and again instead of watched; "" when it is watched."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Intent(Record):
+    """What attaching to a container would do, as far as the pod alone tells."""
+
+    container: str
+    toolbox: str = ""
+    """The one that would be used again; "" where one would be added."""
+    rung: str = ""
+    rights: str = ""
+    climbs: tuple[str, ...] = ()
+    """Rungs that would be tried when this one is refused or reads too little."""
+    against: Optional[KdebugError] = None
+    """Why it cannot be attached to now."""
+
+
 class Cluster(Protocol):
     """One API server as one user. Errors are `KdebugError`s with the server's own words."""
 
+    @property
+    def context(self) -> str:
+        """Its name in the kubeconfig."""
+
+    @property
+    def namespace(self) -> str:
+        """The one that the user or the context names."""
+
+    async def namespaces(self) -> list[str]:
+        """By name. Raises `AccessDenied` where they may not be listed."""
+
+    def pods(self, namespace: str) -> AsyncIterator[PodDelta]:
+        """The pods of a namespace ("": of all), first listed, then as they change; endless.
+
+        Raises `KdebugError` when listing fails, or when the connection is lost: then whoever wants more
+        asks again.
+        """
+
+    def intent(self, pod: PodSummary, container: str) -> Intent:
+        """What attaching to this container would do; asks nobody."""
+
     async def choose(self, expression: TargetExpression) -> PodRef:
         """The pod and container that are meant."""
+
+    async def refresh(self, pod: PodRef) -> PodRef:
+        """The same pod and container as they are now. Raises `NotFound` when the pod is gone."""
 
     def logs(self, pod: PodRef, containers: tuple[str, ...], query: LogQuery) -> AsyncIterator[LogLine]:
         """Lines of several containers, merged by time; endless when followed."""

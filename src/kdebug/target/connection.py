@@ -43,6 +43,8 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 HELLO_SECONDS = 10.0
 TIMER_SLACK = 0.01
 """How late, as a share of it, the silence may be counted from."""
+DATA_SLOTS = 4
+"""Requests with data on their way: 4 MiB, half of what the agent takes."""
 MAX_ERROR_TEXT = 4096
 """Characters of one part of an error; more would only bury the message."""
 MAX_ABANDONED = 4 * MAX_OUTSTANDING
@@ -58,7 +60,8 @@ class Pending:
     future: asyncio.Future[Any]
     data_cap: int
     json: bytearray = field(default_factory=bytearray)
-    data: bytearray = field(default_factory=bytearray)
+    data_bytes: int = 0
+    data: framing.Pieces = field(default_factory=framing.Pieces)
 
 
 class Connection:
@@ -73,6 +76,7 @@ class Connection:
         self._abandoned: set[int] = set()
         self._held = 0
         self._slots = asyncio.Semaphore(MAX_OUTSTANDING - 1)
+        self._data_slots = asyncio.Semaphore(DATA_SLOTS)
         self._write_lock = asyncio.Lock()
         self._lost: KdebugError | None = None
         self._decoder = framing.FrameDecoder()
@@ -141,6 +145,12 @@ class Connection:
     async def send(self, request: Request[R]) -> R:
         """The checked answer. Raises what the agent answered, `DeadlinePassed`, or `ConnectionLost`."""
         request.validate()
+        if request.carries_data:
+            async with self._data_slots:
+                return await self._send(request)
+        return await self._send(request)
+
+    async def _send(self, request: Request[R]) -> R:
         seconds = self._request_seconds + getattr(request, "wait_seconds", 0.0)
         async with self._slots:
             if self._lost is not None:
@@ -148,7 +158,8 @@ class Connection:
             pending = self._expect(request)
             try:
                 async with asyncio.timeout(seconds):
-                    await self._write(framing.REQUEST, pending.id, encode_request(request))
+                    data = request.data if request.carries_data else b""  # type: ignore[attr-defined]
+                    await self._write(framing.REQUEST, pending.id, encode_request(request), data)
                     # Not wait_for: it would cancel the future a turn before we know of it, and an answer
                     # that comes in that turn would look like one that nobody asked for.
                     await asyncio.wait({pending.future})
@@ -171,7 +182,7 @@ class Connection:
     def _settle(self, pending: Pending) -> None:
         """Nobody waits for it any more. Without a wait of its own, so nothing comes in between."""
         del self._pending[pending.id]
-        self._held -= len(pending.json) + len(pending.data)
+        self._held -= len(pending.json) + pending.data_bytes
         if not pending.future.done():
             self._abandon(pending.id)
         elif not pending.future.cancelled():
@@ -185,13 +196,15 @@ class Connection:
             return
         self._start_write(framing.CANCEL, request_id, b"")
 
-    async def _write(self, kind: int, request_id: int, payload: bytes) -> None:
+    async def _write(self, kind: int, request_id: int, payload: bytes, data: bytes = b"") -> None:
         """Cancelling the caller does not cancel the write: half a frame would end the connection, and an
         id that was never sent would never be ended."""
-        await asyncio.shield(self._start_write(kind, request_id, payload))
+        await asyncio.shield(self._start_write(kind, request_id, payload, data))
 
-    def _start_write(self, kind: int, request_id: int, payload: bytes) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._write_frames(kind, request_id, payload), name="kdebug-write")
+    def _start_write(
+        self, kind: int, request_id: int, payload: bytes, data: bytes = b""
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._write_frames(kind, request_id, payload, data), name="kdebug-write")
         self._writes.add(task)
         task.add_done_callback(self._written)
         return task
@@ -204,10 +217,14 @@ class Connection:
         elif error is not None:
             self._fail(ConnectionLost("the connection to the agent is lost", why=str(error)))
 
-    async def _write_frames(self, kind: int, request_id: int, payload: bytes) -> None:
+    async def _write_frames(self, kind: int, request_id: int, payload: bytes, data: bytes) -> None:
+        """The request and its data in one go: nothing of the same id comes in between."""
         async with self._write_lock:
             for frame in framing.split(kind, request_id, payload):
                 await self._channel.write(framing.encode(frame))
+            for start in range(0, len(data), framing.MAX_PAYLOAD):
+                piece = data[start : start + framing.MAX_PAYLOAD]
+                await self._channel.write(framing.encode(framing.Frame(framing.DATA, request_id, piece)))
 
     async def _read_frames(self, first: bytes) -> None:
         try:
@@ -267,13 +284,19 @@ class Connection:
 
     def _gather(self, pending: Pending, frame: framing.Frame) -> None:
         is_data = frame.kind == framing.DATA
-        part, cap = (pending.data, pending.data_cap) if is_data else (pending.json, MAX_ANSWER_BYTES)
         size = len(frame.payload)
-        if len(part) + size > cap or self._held + size > MAX_HELD_BYTES:
+        had, cap = (
+            (pending.data_bytes, pending.data_cap) if is_data else (len(pending.json), MAX_ANSWER_BYTES)
+        )
+        if had + size > cap or self._held + size > MAX_HELD_BYTES:
             raise ProtocolViolation(
                 f"the agent answers {pending.request.name} with more than the {cap} bytes asked for"
             )
-        part += frame.payload
+        if is_data:
+            pending.data.add(frame.payload)
+            pending.data_bytes += size
+        else:
+            pending.json += frame.payload
         self._held += size
 
     def _resolve(self, pending: Pending, kind: int) -> None:
@@ -282,7 +305,7 @@ class Connection:
             pending.future.set_exception(_remote_error(payload))
             return
         # A wrong answer ends the connection: an agent that lies once is not asked again.
-        answer = decode_answer(pending.request, payload, bytes(pending.data))
+        answer = decode_answer(pending.request, payload, pending.data.take())
         pending.future.set_result(answer)
 
     def _fail(self, error: KdebugError) -> None:

@@ -40,3 +40,5 @@ class OpenOptions(Record):
     step: Callable[[str], None] = lambda line: None
     """Takes each step while a pod is attached to, for progress and -v."""
     pod: PodOptions = field(default_factory=PodOptions)
+    root_pid: int = 0
+    """Files as this process of the target sees them; 0: as the target does."""

@@ -36,6 +36,12 @@ class Target:
         self.info = info
         self.label = label
         """How the user named it."""
+        self.place = label
+        """Where it is, in full: context, namespace, pod and container, or the process."""
+        self.rung = ""
+        """The rung of the access ladder that the toolbox stands on; "" where there is none."""
+        self.ends_by: float | None = None
+        """Unix time at which the toolbox ends whatever happens; None where nothing ends by itself."""
         self.account: tuple[str, ...] = ()
         """What was done to be here and what remains, for the note at leaving; empty where nothing does."""
 
@@ -130,7 +136,9 @@ class Target:
     ) -> FileChunk:
         return await self.backend.send(ask.ReadFile(path, offset, size, handle))
 
-    async def follow(self, path: str, offset: int, handle: str, wait_seconds: float) -> FileChunk:
+    async def follow(
+        self, path: str, offset: int, handle: str, wait_seconds: float, *, by_name: bool = True
+    ) -> FileChunk:
         return await self.backend.send(
-            ask.FollowFile(path, offset, handle=handle, wait_seconds=wait_seconds)
+            ask.FollowFile(path, offset, handle=handle, wait_seconds=wait_seconds, by_name=by_name)
         )

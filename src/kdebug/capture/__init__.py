@@ -1,0 +1,1 @@
+"""Evidence: recipes, the runner, bundles, redaction, comparison; over targets and clusters alone."""

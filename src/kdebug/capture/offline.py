@@ -1,0 +1,223 @@
+"""A bundle as a backend: every request is answered from what was captured, or `NotCaptured` says that it
+was not.
+
+A bundle is anybody's file. Answers go through the same strict codec as an agent's, and what they say is
+shown through the same sanitiser.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from bisect import bisect_right
+from collections import OrderedDict
+from typing import Any, Optional, TypeVar
+
+from kdebug.capture.answers import FOLDER, Answer
+from kdebug.capture.container import MANIFEST_NAME, BadBundle, Member
+from kdebug.capture.questions import page_of, question
+from kdebug.capture.reader import BundleReader
+from kdebug.errors import AccessDenied, NotCaptured
+from kdebug.protocol import codec
+from kdebug.protocol import requests as ask
+from kdebug.protocol.files import Entry, FileChunk, FileStat, Listing
+from kdebug.protocol.requests import Request
+from kdebug.protocol.system import TargetInfo
+
+R = TypeVar("R")
+
+MAX_PARTS_HELD = 2
+"""Unpacked parts of files: 8 MiB each."""
+MAX_ANSWERS_HELD = 64
+
+
+class OfflineBackend:
+    """`Backend` over a `BundleReader`, which it closes."""
+
+    def __init__(self, bundle: BundleReader) -> None:
+        self.bundle = bundle
+        self.manifest = _manifest(bundle)
+        self._answers = self._index()
+        self._held: OrderedDict[str, Answer] = OrderedDict()
+        self._records: dict[int, Any] = {}
+        self._parts: OrderedDict[str, bytes] = OrderedDict()
+        self._files = self._captured_files()
+        self.info = self._target_info()
+        self.moment: Optional[float] = None
+        """Answer as of this time (Unix); None: as late as there is."""
+
+    # What there is
+
+    def _index(self) -> dict[str, list[tuple[float, str]]]:
+        """question -> (time, member), earliest first; from the manifest, or from the members themselves
+        where a capture did not get to its end."""
+        found: dict[str, list[tuple[float, str]]] = {}
+        listed = self.manifest.get("answers")
+        if isinstance(listed, list):
+            for entry in listed:
+                try:
+                    key, at, name = str(entry["question"]), float(entry["at"]), str(entry["member"])
+                except (KeyError, TypeError, ValueError):
+                    raise BadBundle("the manifest's list of answers is damaged") from None
+                if name in self.bundle.members:
+                    found.setdefault(key, []).append((at, name))
+        else:
+            for name in self.bundle.members:
+                if name.startswith(FOLDER) and name.endswith(".json"):
+                    answer = _answer(self.bundle, name)
+                    found.setdefault(answer.question, []).append((answer.at, name))
+        for times in found.values():
+            times.sort()
+        return found
+
+    def _captured_files(self) -> dict[str, list[Member]]:
+        """Path in the target -> the members that hold its contents."""
+        found: dict[str, list[Member]] = {}
+        listed = self.manifest.get("files")
+        for entry in listed if isinstance(listed, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+                members = self.bundle.parts(str(entry.get("member") or ""))
+                if members:
+                    found[entry["path"]] = members
+        return found
+
+    def _target_info(self) -> TargetInfo:
+        for key, times in self._answers.items():
+            if key.startswith('["open"'):
+                answer = _answer(self.bundle, times[-1][1])
+                if answer.answer is not None:
+                    return codec.from_plain(TargetInfo, answer.answer)
+        raise BadBundle(f"{self.bundle.path} does not say what it was taken of", why="it holds no target")
+
+    @property
+    def times(self) -> list[float]:
+        """Every time at which something was answered, earliest first: the marks of a time slider."""
+        return sorted({at for times in self._answers.values() for at, _ in times})
+
+    # Answers
+
+    async def send(self, request: Request[R]) -> R:
+        request.validate()
+        if request.mutates:
+            raise AccessDenied(f"{request.name} is refused", why="a bundle is evidence: it is only read")
+        answer: Any = self._answer(request)
+        request.check(answer)
+        checked: R = answer
+        return checked
+
+    def _answer(self, request: Request[Any]) -> Any:
+        if isinstance(request, ask.OpenTarget):
+            return self.info
+        if isinstance(request, ask.ReadFile):
+            return self._read(request.path, request.offset, request.size)
+        if isinstance(request, ask.FollowFile):
+            return self._read(request.path, request.offset, request.size)
+        kept = self._kept(request)
+        if kept is None:
+            return self._derived(request)
+        if kept.answer is None:
+            raise kept.problem()
+        return page_of(request, self._decoded(kept, request.result))
+
+    def _kept(self, request: Request[Any]) -> Optional[Answer]:
+        times = self._answers.get(question(request, self.info.pid))
+        if not times:
+            return None
+        index = len(times) if self.moment is None else bisect_right([at for at, _ in times], self.moment)
+        return self._load(times[max(0, index - 1)][1])
+
+    def _load(self, name: str) -> Answer:
+        if name not in self._held:
+            self._held[name] = _answer(self.bundle, name)
+            while len(self._held) > MAX_ANSWERS_HELD:
+                _, old = self._held.popitem(last=False)
+                self._records.pop(id(old), None)
+        self._held.move_to_end(name)
+        return self._held[name]
+
+    def _decoded(self, kept: Answer, result: type) -> Any:
+        """As a record; once for all pages of a listing."""
+        found = self._records.get(id(kept))
+        if found is None:
+            found = self._records[id(kept)] = codec.from_plain(result, kept.answer)
+        return found
+
+    def _derived(self, request: Request[Any]) -> Any:
+        """What follows from something else that was captured."""
+        if isinstance(request, ask.StatPath):
+            return self._stat(request)
+        raise NotCaptured(
+            f"the bundle does not hold {_words(request)}",
+            next_step="`kdebug bundle ls` lists what it holds",
+        )
+
+    def _stat(self, request: ask.StatPath) -> FileStat:
+        """From the listing of its directory, where that was captured."""
+        path = posixpath.normpath(request.path)
+        above, name = posixpath.split(path)
+        kept = self._kept(ask.ListDir(path=above))
+        if kept is not None and kept.answer is not None:
+            listing: Listing = codec.from_plain(Listing, kept.answer)
+            for entry in listing.entries:
+                if entry.name == name and not (request.follow and entry.kind == "symlink"):
+                    return FileStat(request.path, entry, path)
+        if path in self._files:
+            size = sum(member.size_bytes for member in self._files[path])
+            return FileStat(request.path, Entry(name, "file", size_bytes=size), path)
+        if self._kept(ask.ListDir(path=path)) is not None:
+            return FileStat(request.path, Entry(name or "/", "dir"), path)
+        raise NotCaptured(f"the bundle does not hold {_words(request)}")
+
+    def _read(self, path: str, offset: int, size: int) -> FileChunk:
+        members = self._files.get(posixpath.normpath(path))
+        if members is None:
+            raise NotCaptured(
+                f"the bundle does not hold the file {path}",
+                next_step="`kdebug bundle ls` lists what it holds",
+            )
+        whole = sum(member.size_bytes for member in members)
+        data, begin = b"", 0
+        for member in members:
+            end = begin + member.size_bytes
+            if begin <= offset + len(data) < end:
+                start = offset + len(data) - begin
+                data += self._part(member)[start : start + size - len(data)]
+            begin = end
+        return FileChunk(path, offset, whole, offset + len(data) >= whole, 0, 0, 0, "offline", data=data)
+
+    def _part(self, member: Member) -> bytes:
+        if member.name not in self._parts:
+            self._parts[member.name] = self.bundle.read(member.name)
+            while len(self._parts) > MAX_PARTS_HELD:
+                self._parts.popitem(last=False)
+        return self._parts[member.name]
+
+    async def close(self) -> None:
+        self.bundle.close()
+
+
+def _manifest(bundle: BundleReader) -> dict[str, Any]:
+    """The manifest; {} where the capture did not get so far."""
+    if MANIFEST_NAME not in bundle.members:
+        return {}
+    document = bundle.json(MANIFEST_NAME)
+    if not isinstance(document, dict):
+        raise BadBundle("the manifest is no object")
+    return document
+
+
+def _answer(bundle: BundleReader, name: str) -> Answer:
+    document = bundle.json(name)
+    try:
+        return Answer(
+            str(document["question"]), dict(document["request"]), float(document["at"]),
+            document.get("answer"), document.get("error"),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError):
+        raise BadBundle(f"{name} is no answer") from None
+
+
+def _words(request: Request[Any]) -> str:
+    about = next(
+        (str(value) for key, value in vars(request).items() if key in ("path", "pid") and value), ""
+    )
+    return f"{request.name} {about}".strip()

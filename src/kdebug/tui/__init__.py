@@ -1,0 +1,1 @@
+"""The terminal UI over `Target` and `Cluster`, as `open` hands them out."""
