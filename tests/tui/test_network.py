@@ -294,7 +294,9 @@ def test_it_asks_nothing_while_it_is_not_seen() -> None:
 
     async def script(ui: Ui) -> None:
         await ui.attached()
-        assert "sockets" not in backend.asked and "network" not in backend.asked
+        await ui.tab("Access")
+        await ui.shows("what we cost")
+        assert "network" not in backend.asked
         pane = await ui.tab("Network")
         await ui.shows("192.0.2.1:1025")
         await ui.tab("Access")
