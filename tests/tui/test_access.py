@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from kdebug.errors import AccessDenied, Failed
+from kdebug.errors import AccessDenied
 from kdebug.expression import TargetExpression
 from kdebug.open import OpenOptions
 from kdebug.protocol.system import Ability, Access, AgentInfo
-from kdebug.target.cluster import PlanStep, PodRef, Story
+from kdebug.target.cluster import PlanStep, PodRef
 from kdebug.tui.access_text import ability_lines, cost_lines, identity_lines, plan_lines, step_lines
 
 from .conftest import Ui, play
@@ -102,8 +102,8 @@ class FakeCluster:
     async def refresh(self, pod: PodRef) -> PodRef:
         return pod
 
-    async def story(self, pod: PodRef) -> Story:
-        raise Failed("there is no story here")
+    async def story(self, pod: PodRef) -> Any:
+        raise AccessDenied("the pod may not be read")
 
     async def plan(self, pod: PodRef) -> list[PlanStep]:
         answer = self.answers.pop(0)

@@ -94,7 +94,7 @@ def test_the_tour_by_keyboard(terminal: Terminal) -> None:
     terminal.start(KDEBUG, "demo")
     terminal.shows(r"● connected", r"tour 1 of 5", r"1 Overview +2 Processes")
     terminal.keys("2")
-    terminal.shows(r"/app/worker-leak", r"CPU%")
+    terminal.shows(r"PID USER", r"/app/worker-leak")
     terminal.keys("m")
     terminal.shows(r"RSS▼[^\n]*\n>? +\d+ .*/app/worker-leak")  # it is the largest now
     terminal.keys("g", "Enter")

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from kdebug.errors import KdebugError
+from kdebug.errors import AccessDenied, KdebugError
 from kdebug.probe.cgroup_parse import controller_paths
 from kdebug.probe.identity import read_small
 from kdebug.probe.mounts import iter_mounts
@@ -44,7 +44,10 @@ class Place:
 
 
 def find_place(proc: str, pid: int, controller: str, read_target: Read, read_host: Read) -> Optional[Place]:
-    """The place for `controller` ("memory", "cpu", "pids"); None when there is none."""
+    """The place for `controller` ("memory", "cpu", "pids"); None when there is none.
+
+    Raises `AccessDenied` when there is one that may not be read.
+    """
     probe = _PROBES[controller]
     paths = controller_paths(read_small(f"{proc}/{pid}/cgroup").decode("utf-8", "surrogateescape"))
     candidates = [
@@ -54,12 +57,17 @@ def find_place(proc: str, pid: int, controller: str, read_target: Read, read_hos
     ]
     if _same_mounts(proc, pid) or not candidates:
         candidates += _candidates(proc, 0, paths, controller, read_host, "the target's cgroup")
+    denied: Optional[AccessDenied] = None
     for place in candidates:
         try:
             place.file(probe)
+            return place
+        except AccessDenied as error:
+            denied = denied or error
         except KdebugError:
             continue
-        return place
+    if denied is not None:
+        raise denied
     return None
 
 

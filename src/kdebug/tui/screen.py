@@ -36,14 +36,14 @@ class SessionScreen(Screen[None]):
         background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        # With priority a key is done before the next one is looked at: what is typed or pasted right behind
+        # a slash belongs to the filter, and behind a number to that tab.
         *(
-            Binding(str(number), f"tab({number - 1})", f"Tab {number}", show=False)
+            Binding(str(number), f"tab({number - 1})", f"Tab {number}", show=False, priority=True)
             for number in range(1, 10)
         ),
         Binding("tab", "next_tab(1)", "Next tab", show=False),
         Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
-        # With priority it is done before the next key is looked at: what is typed or pasted right behind
-        # the slash belongs to the filter and is no command.
         Binding("slash", "filter", "Filter", priority=True),
         Binding("w", "tasks", "Copies and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
@@ -187,8 +187,8 @@ class SessionScreen(Screen[None]):
     # Filter
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
-        """A slash typed into a field is a slash."""
-        return not (action == "filter" and isinstance(self.focused, Input))
+        """A slash or a number typed into a field is just that."""
+        return not (action in ("filter", "tab") and isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
