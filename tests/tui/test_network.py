@@ -294,6 +294,8 @@ def test_it_asks_nothing_while_it_is_not_seen() -> None:
 
     async def script(ui: Ui) -> None:
         await ui.attached()
+        await ui.tab("Access")
+        await ui.shows("what we cost")
         assert "network" not in backend.asked
         pane = await ui.tab("Network")
         await ui.shows("192.0.2.1:1025")

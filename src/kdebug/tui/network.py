@@ -118,7 +118,7 @@ class NetworkPane(Pane):
         return self.query_one("#network-views", ContentSwitcher).current == "config"
 
     def focus_first(self) -> None:
-        (self.query_one("#config") if self.shows_interfaces else self.table).focus()
+        self.screen.set_focus(self.query_one("#config") if self.shows_interfaces else self.table)
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= self.WIDE, "wide")

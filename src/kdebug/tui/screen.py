@@ -154,8 +154,10 @@ class SessionScreen(Screen[None]):
         status.hint = self.pane.hint
         status.refresh()
         self.pane.start()
-        self.pane.focus_first()  # at once for keys that follow, and again once everything has its place
-        self.call_after_refresh(self.pane.focus_first)
+        if self.pane.is_mounted:
+            self.pane.focus_first()  # at once: what is typed right behind the tab's number belongs to it
+        else:
+            self.call_after_refresh(self.pane.focus_first)
 
     def show_pane(self, kind: type[P]) -> Optional[P]:
         """Switch to a tab by its class; None where this session has none of the kind."""

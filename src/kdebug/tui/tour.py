@@ -56,24 +56,22 @@ def _leak_found(screen: SessionScreen) -> bool:
     return process is not None and process.name == "worker-leak"
 
 
-def _section_of_server(screen: SessionScreen, section: str) -> list[object]:
-    """What is in sight of one section of the first process' details; empty where it is not shown."""
-    pane, target = screen.pane, screen.session.target
-    if not isinstance(pane, ProcessesPane) or not pane.has_class("detailed") or target is None:
+def _in_sight(screen: SessionScreen, section: str) -> list[object]:
+    """What can be seen of one section of a process' details; of any process, for all of them inherited
+    the server's descriptors and environment."""
+    pane = screen.pane
+    if not isinstance(pane, ProcessesPane) or not pane.has_class("detailed"):
         return []
-    process = pane.detail.process
-    if process is None or process.pid != target.info.pid or pane.detail.section != section:
-        return []
-    return list(pane.detail.rows_in_sight)
+    return list(pane.detail.rows_in_sight) if pane.detail.section == section else []
 
 
 def _deleted_found(screen: SessionScreen) -> bool:
-    rows = _section_of_server(screen, "fds")
+    rows = _in_sight(screen, "fds")
     return any(isinstance(row, FdInfo) and row.deleted and row.kind == "file" for row in rows)
 
 
 def _secret_found(screen: SessionScreen) -> bool:
-    rows = _section_of_server(screen, "env")
+    rows = _in_sight(screen, "env")
     return any(isinstance(row, EnvVar) and looks_secret(row.name, row.value or "") for row in rows)
 
 
