@@ -5,7 +5,6 @@ Verbs are loaded when they are used: `--help` reads the table below and imports 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -76,6 +75,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f"did you mean {near[0]}?" if near else "see `kdebug --help`"
             raise UsageError(f"there is no verb {args[0]!r}", next_step=hint)

@@ -12,11 +12,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Optional
 
-import aiohttp
-
 from kdebug import __version__
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
 from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
+from kdebug.kube.library import load_aiohttp
+
+load_aiohttp()
+import aiohttp  # noqa: E402
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Optional
 
+from kdebug.annotations import Any, Callable, Optional
 from kdebug.errors import AccessDenied, KdebugError, NotFound, TargetEnded
 from kdebug.probe import cgroup_parse as parse
 from kdebug.probe.cgroup_place import Place, Read, find_place

@@ -8,13 +8,13 @@ all containers. The agent's own cgroup is never taken for the target's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Callable, Optional
 
+from kdebug.annotations import Callable, Optional
 from kdebug.errors import AccessDenied, KdebugError
 from kdebug.probe.cgroup_parse import controller_paths
 from kdebug.probe.identity import read_small
 from kdebug.probe.mounts import iter_mounts
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import Mount
 
 Read = Callable[[str], bytes]
@@ -29,8 +29,8 @@ _PROBES = {
 """A file that every cgroup of the controller has (pids: every one but the root)."""
 
 
-@dataclass(frozen=True)
-class Place:
+@dataclass(frozen=True, eq=False, repr=False)
+class Place(Record):
     """Reads one controller's files of the target's cgroup."""
 
     version: int

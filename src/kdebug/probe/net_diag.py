@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from kdebug.annotations import Iterator
 from kdebug.probe import netlink
 
 SOCK_DIAG_BY_FAMILY = 20

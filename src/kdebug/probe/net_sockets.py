@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import itertools
 import os
 import socket
-from collections.abc import Iterator
-from typing import Optional
 
+from kdebug.annotations import Iterator, Optional
 from kdebug.errors import AccessDenied, NotFound
 from kdebug.probe.net_diag import InetFacts, TcpFacts, UnixFacts, tcp_facts, udp_facts, unix_facts
 from kdebug.probe.net_owners import Owners
 from kdebug.probe.net_parse import SOURCES, parse_inet, parse_unix, udp_socket, unix_socket
 from kdebug.probe.process_static import reason_of
 from kdebug.protocol.network import Socket
+from kdebug.protocol.record import replace
 
 
 class SocketScan:
@@ -114,7 +113,7 @@ class SocketScan:
 
     def _joined(self, found: Socket, owners: Owners, facts: dict[int, TcpFacts]) -> Socket:
         measured = facts.get(found.inode)
-        return dataclasses.replace(
+        return replace(
             found,
             pids=self._holders(found.inode, owners),
             rtt_ms=measured.rtt_ms if measured else None,

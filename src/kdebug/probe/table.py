@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from typing import Any
 
+from kdebug.annotations import Any, Iterator
 from kdebug.errors import from_os_error
 from kdebug.probe.rooted import Root
 from kdebug.probe.rooted_walk import path_text
