@@ -10,16 +10,24 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Optional
 
-from kdebug.errors import Failed, UsageError
+from kdebug.errors import Failed, KdebugError, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Backend, Target
 from kdebug.target.cluster import Cluster, ContextInfo
 from kdebug.target.options import OpenOptions, PodOptions
 
-__all__ = ["OpenOptions", "PodOptions", "contexts", "open_cluster", "open_target", "role_objects"]
+__all__ = [
+    "OpenOptions",
+    "PodOptions",
+    "contexts",
+    "knows_pod",
+    "open_cluster",
+    "open_target",
+    "role_objects",
+]
 
 AGENT_VARIABLE = "KDEBUG_LOCAL_AGENT"
 """How `local:` and `demo:` reach the probes: thread (default), process (an agent over pipes), or
@@ -55,12 +63,41 @@ async def _open_bundle(expression: TargetExpression, stack: contextlib.AsyncExit
 
 
 @contextlib.asynccontextmanager
-async def open_cluster(options: OpenOptions) -> AsyncIterator[Cluster]:
-    """The API server that the options name. Raises as `open_target`."""
+async def open_cluster(
+    options: OpenOptions, expression: Optional[TargetExpression] = None
+) -> AsyncIterator[Cluster]:
+    """The API server that the options name, or what the bundle of `expression` knows of its pod. Raises as
+    `open_target`."""
     async with contextlib.AsyncExitStack() as stack:
+        if expression is not None and expression.scheme == "bundle":
+            yield _bundle_cluster(expression, options, stack)
+            return
         from kdebug.kube import cluster
 
         yield await cluster.open_cluster(options, stack)
+
+
+def _bundle_cluster(
+    expression: TargetExpression, options: OpenOptions, stack: contextlib.AsyncExitStack
+) -> Cluster:
+    from kdebug.capture.offline_cluster import OfflineCluster
+    from kdebug.capture.reader import BundleReader
+
+    return OfflineCluster(stack.enter_context(BundleReader(expression.value)), options.pod.container)
+
+
+def knows_pod(expression: TargetExpression) -> bool:
+    """Whether there is a pod with a story and logs behind a target."""
+    if expression.scheme != "bundle":
+        return expression.scheme in OWNERS
+    from kdebug.capture.offline_cluster import POD
+    from kdebug.capture.reader import BundleReader
+
+    try:
+        with BundleReader(expression.value) as bundle:
+            return POD in bundle.members
+    except KdebugError:
+        return False  # whoever opens it is told
 
 
 def contexts(options: OpenOptions) -> list[ContextInfo]:

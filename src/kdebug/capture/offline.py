@@ -7,24 +7,28 @@ shown through the same sanitiser.
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 from bisect import bisect_right
 from collections import OrderedDict
 from typing import Any, Optional, TypeVar
 
 from kdebug.capture.answers import FOLDER, Answer
+from kdebug.capture.captured import CapturedFile, captured_file
 from kdebug.capture.container import MANIFEST_NAME, BadBundle, Member
+from kdebug.capture.derived import Tree
 from kdebug.capture.questions import page_of, question
 from kdebug.capture.reader import BundleReader
 from kdebug.errors import AccessDenied, NotCaptured
-from kdebug.protocol import codec
+from kdebug.protocol import codec, search
 from kdebug.protocol import requests as ask
-from kdebug.protocol.files import Entry, FileChunk, FileStat, Listing
+from kdebug.protocol.files import FileChunk, Listing
 from kdebug.protocol.requests import Request
 from kdebug.protocol.system import TargetInfo
 
 R = TypeVar("R")
 
+STEP = "`kdebug bundle ls` lists what it holds"
 MAX_PARTS_HELD = 2
 """Unpacked parts of files: 8 MiB each."""
 MAX_ANSWERS_HELD = 64
@@ -41,6 +45,8 @@ class OfflineBackend:
         self._records: dict[int, Any] = {}
         self._parts: OrderedDict[str, bytes] = OrderedDict()
         self._files = self._captured_files()
+        stats = {path: file.stat for path, file in self._files.items() if file.stat is not None}
+        self.tree = Tree(self._listing, stats)
         self.info = self._target_info()
         self.moment: Optional[float] = None
         """Answer as of this time (Unix); None: as late as there is."""
@@ -69,15 +75,15 @@ class OfflineBackend:
             times.sort()
         return found
 
-    def _captured_files(self) -> dict[str, list[Member]]:
-        """Path in the target -> the members that hold its contents."""
-        found: dict[str, list[Member]] = {}
+    def _captured_files(self) -> dict[str, CapturedFile]:
+        """Path in the target -> what was taken of it."""
+        found: dict[str, CapturedFile] = {}
         listed = self.manifest.get("files")
         for entry in listed if isinstance(listed, list) else []:
             if isinstance(entry, dict) and isinstance(entry.get("path"), str):
                 members = self.bundle.parts(str(entry.get("member") or ""))
                 if members:
-                    found[entry["path"]] = members
+                    found[entry["path"]] = captured_file(entry, members)
         return found
 
     def _target_info(self) -> TargetInfo:
@@ -86,6 +92,12 @@ class OfflineBackend:
                 answer = _answer(self.bundle, times[-1][1])
                 if answer.answer is not None:
                     return codec.from_plain(TargetInfo, answer.answer)
+        if any(name.startswith("kubernetes/") for name in self.bundle.members):
+            raise NotCaptured(
+                "the bundle holds nothing of the target itself",
+                why="only what Kubernetes told was taken: `kdebug bundle ls` says why",
+                next_step="`kdebug describe`, `events` and `logs` show that",
+            )
         raise BadBundle(f"{self.bundle.path} does not say what it was taken of", why="it holds no target")
 
     @property
@@ -143,46 +155,58 @@ class OfflineBackend:
 
     def _derived(self, request: Request[Any]) -> Any:
         """What follows from something else that was captured."""
-        if isinstance(request, ask.StatPath):
-            return self._stat(request)
-        raise NotCaptured(
-            f"the bundle does not hold {_words(request)}",
-            next_step="`kdebug bundle ls` lists what it holds",
-        )
+        found: Any = None
+        if isinstance(request, ask.StatPath) and not ask.is_held(request.path):
+            found = self.tree.stat(request.path, request.follow)
+        elif isinstance(request, search.ListTable):
+            listing = self._listed(request.path)
+            found = self.tree.table(request, listing) if listing is not None else None
+        elif isinstance(request, ask.ListDir):
+            listing = self.tree.listing(request.path)
+            found = page_of(request, dataclasses.replace(listing, path=request.path)) if listing else None
+        elif isinstance(request, search.Find):
+            whole = self.tree.find(request)
+            found = page_of(request, whole) if whole is not None else None
+        if found is None:
+            raise NotCaptured(f"the bundle does not hold {_words(request)}", next_step=STEP)
+        return found
 
-    def _stat(self, request: ask.StatPath) -> FileStat:
-        """From the listing of its directory, where that was captured."""
-        path = posixpath.normpath(request.path)
-        above, name = posixpath.split(path)
-        kept = self._kept(ask.ListDir(path=above))
-        if kept is not None and kept.answer is not None:
-            listing: Listing = codec.from_plain(Listing, kept.answer)
-            for entry in listing.entries:
-                if entry.name == name and not (request.follow and entry.kind == "symlink"):
-                    return FileStat(request.path, entry, path)
-        if path in self._files:
-            size = sum(member.size_bytes for member in self._files[path])
-            return FileStat(request.path, Entry(name, "file", size_bytes=size), path)
-        if self._kept(ask.ListDir(path=path)) is not None:
-            return FileStat(request.path, Entry(name or "/", "dir"), path)
-        raise NotCaptured(f"the bundle does not hold {_words(request)}")
+    def _listed(self, path: str) -> Optional[Listing]:
+        """By its own name, with the refusal that was met; else through links."""
+        kept = self._kept(ask.ListDir(path=path))
+        if kept is not None and kept.answer is None:
+            raise kept.problem()
+        return self.tree.listing(path)
+
+    def _listing(self, path: str) -> Optional[Listing]:
+        kept = self._kept(ask.ListDir(path=path))
+        if kept is None or kept.answer is None:
+            return None
+        listing: Listing = self._decoded(kept, Listing)
+        return listing
 
     def _read(self, path: str, offset: int, size: int) -> FileChunk:
-        members = self._files.get(posixpath.normpath(path))
-        if members is None:
+        plain = path if ask.is_held(path) else posixpath.normpath(path)
+        file = self._files.get(plain)
+        if file is None and not ask.is_held(path):
+            file = self._files.get(self.tree.resolved(path))
+        if file is None:
+            raise NotCaptured(f"the bundle does not hold the file {path}", next_step=STEP)
+        if offset < file.offset or (offset >= file.end and not file.to_its_end):
             raise NotCaptured(
-                f"the bundle does not hold the file {path}",
-                next_step="`kdebug bundle ls` lists what it holds",
+                f"the bundle does not hold this part of {path}",
+                why=f"only bytes {file.offset} to {file.end} of {file.size_bytes} were taken",
+                next_step=f"`kdebug bundle extract` gives {file.members[0].name}",
             )
-        whole = sum(member.size_bytes for member in members)
-        data, begin = b"", 0
-        for member in members:
+        data, begin = b"", file.offset
+        for member in file.members:
             end = begin + member.size_bytes
             if begin <= offset + len(data) < end:
                 start = offset + len(data) - begin
                 data += self._part(member)[start : start + size - len(data)]
             begin = end
-        return FileChunk(path, offset, whole, offset + len(data) >= whole, 0, 0, 0, "offline", data=data)
+        eof = offset + len(data) >= file.size_bytes
+        return FileChunk(path, offset, file.size_bytes, eof, 0, 0, 0, "offline", data=data)
 
     def _part(self, member: Member) -> bytes:
         if member.name not in self._parts:

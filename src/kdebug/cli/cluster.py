@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Optional
 
 import click
 
@@ -26,9 +26,13 @@ from kdebug.target.cluster import Cluster, EventInfo, LogLine, LogQuery, PodRef,
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
-def with_cluster(common: Common, work: Callable[[Cluster], Awaitable[int]]) -> int:
+def with_cluster(
+    common: Common,
+    work: Callable[[Cluster], Awaitable[int]],
+    expression: Optional[TargetExpression] = None,
+) -> int:
     async def opened() -> int:
-        async with open_cluster(common.open_options()) as cluster:
+        async with open_cluster(common.open_options(), expression) as cluster:
             return await work(cluster)
 
     return asyncio.run(opened())
@@ -36,7 +40,7 @@ def with_cluster(common: Common, work: Callable[[Cluster], Awaitable[int]]) -> i
 
 def _pod_expression(words: tuple[str, ...], common: Common, verb: str) -> TargetExpression:
     expression = one_target(words, common)
-    if expression.scheme not in OWNERS or expression.path:
+    if expression.scheme not in (*OWNERS, "bundle") or expression.path:
         raise UsageError(f"{verb} works on pods, not on {expression}", next_step=EXAMPLES)
     return expression
 
@@ -75,7 +79,7 @@ def logs(
             writer.write(line)
         return writer.close()
 
-    return with_cluster(common, work)
+    return with_cluster(common, work, expression)
 
 
 def _restarted(pod: PodRef) -> tuple[str, ...]:
@@ -131,7 +135,7 @@ def events(target: tuple[str, ...], common: Common) -> int:
         notes = [] if found else ["the API server has no events of this pod; it keeps them for an hour"]
         return emit(Document(data, lambda wide: event_lines(found), notes=notes), common.output)
 
-    return with_cluster(common, work)
+    return with_cluster(common, work, expression)
 
 
 @click.command("describe", help="What Kubernetes knows of a pod; what changed lately comes first.")
@@ -143,7 +147,7 @@ def describe(target: tuple[str, ...], common: Common) -> int:
     async def work(cluster: Cluster) -> int:
         return emit(story_document(await cluster.story(await cluster.choose(expression))), common.output)
 
-    return with_cluster(common, work)
+    return with_cluster(common, work, expression)
 
 
 def story_document(story: Story) -> Document:

@@ -51,6 +51,10 @@ VERBS = {
     "sessions": ("cluster", "list the toolboxes that remain in pods, or end one"),
     "rbac": ("cluster", "print the Role that kdebug needs"),
     "toolbox": ("cluster", "show how to build and load the toolbox image"),
+    "capture": ("capture", "take the evidence of a recipe into one file, redacted"),
+    "open": ("bundle", "open a bundle: the terminal UI, or one screen of text"),
+    "bundle": ("bundle", "verify, list or unpack a bundle"),
+    "recipe": ("recipe", "list, show or check what captures take"),
     "doctor": ("system", "check what works here and what would fix the rest"),
     "demo": ("attach", "start a practice target and look into it"),
     "completion": ("shell_completion", "print the completion script of a shell"),
@@ -96,9 +100,9 @@ class LazyGroup(click.Group):
 
 HELP = """Look inside a running workload that has no shell.
 
-TARGET is POD, deploy/NAME (also sts, ds, rs, job, svc), local:PID (any process on this machine) or
-demo: (a practice target). File verbs take TARGET:/absolute/path. stdout is data, in the format that -o
-names; everything else is on stderr.
+TARGET is POD, deploy/NAME (also sts, ds, rs, job, svc), local:PID (any process on this machine),
+bundle:FILE (a capture) or demo: (a practice target). File verbs take TARGET:/absolute/path. stdout is
+data, in the format that -o names; everything else is on stderr.
 
 Exit codes: 0 done, 1 failed or partial, 2 usage, 3 access denied, 4 not found, 5 deadline passed,
 6 connection lost.

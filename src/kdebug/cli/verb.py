@@ -104,11 +104,13 @@ def common_options(
     formats: tuple[str, ...] = ("table", "wide", "json", "yaml"),
     short_selector: bool = True,
     short_cluster: bool = True,
+    long_output: bool = True,
 ) -> Callable[[Any], Any]:
     """-o, --timeout, --read-only and those of clusters, gathered into one `common` argument."""
     verbose = ("-v", "--verbose") if short_cluster else ("--verbose",)
+    output = ("-o", "--output") if long_output else ("-o",)
     options = [
-        click.option("-o", "--output", type=click.Choice(formats), default="table", show_default=True),
+        click.option(*output, "output", type=click.Choice(formats), default="table", show_default=True),
         click.option(
             "--timeout", type=_SECONDS, default=None, metavar="SECONDS",
             help=f"give up waiting for an answer after this long (default {DEFAULT_TIMEOUT:g})",

@@ -12,7 +12,7 @@ from kdebug.expression import TargetExpression
 from kdebug.kube import ephemeral, ladder, logs, podlist, rights, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.entry import choose, open_api, profile, toolbox_spec
-from kdebug.kube.pods import Selected, containers, get_pod
+from kdebug.kube.pods import Selected, containers, get_pod, select_all
 from kdebug.target.cluster import (
     EventInfo,
     Intent,
@@ -76,11 +76,8 @@ class KubeCluster:
     async def story(self, pod: PodRef) -> Story:
         missing: dict[str, str] = {}
         events = await self._or_missing("events", missing, self.events(pod)) or []
-        node, node_name = None, pod.pod["spec"].get("nodeName")
-        if node_name:
-            read = self.api.get("the node cannot be read", f"/api/v1/nodes/{quote(node_name)}")
-            node = await self._or_missing("node", missing, read)
-        owner = await self._owner(pod, missing)
+        node = await self._or_missing("node", missing, self._node(pod))
+        owner = await self._or_missing("owner", missing, self._owner(pod))
         facts = story.pod_facts(pod.pod, node, owner)
         return Story(facts, tuple(story.changes(facts, events)), tuple(events), missing)
 
@@ -92,7 +89,26 @@ class KubeCluster:
             missing[what] = error.why or error.what
             return None
 
-    async def _owner(self, pod: PodRef, missing: dict[str, str]) -> Optional[Any]:
+    async def related(self, pod: PodRef) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for what, reading in (("node", self._node(pod)), ("owner", self._owner(pod))):
+            try:
+                found[what] = await reading
+            except KdebugError as error:
+                found[what] = error
+        return found
+
+    async def choose_all(self, expression: Optional[TargetExpression]) -> list[PodRef]:
+        chosen = await select_all(self.api, expression, self._options.container, self._options.selector)
+        return [pod_ref(one) for one in chosen]
+
+    async def _node(self, pod: PodRef) -> Optional[Any]:
+        name = pod.pod["spec"].get("nodeName")
+        if not name:
+            return None
+        return await self.api.get("the node cannot be read", f"/api/v1/nodes/{quote(name)}")
+
+    async def _owner(self, pod: PodRef) -> Optional[Any]:
         """The ReplicaSet or other owner: when it was made is when this revision was rolled out."""
         for reference in pod.pod["metadata"].get("ownerReferences") or []:
             group = str(reference.get("apiVersion", ""))
@@ -101,9 +117,7 @@ class KubeCluster:
                 path = (
                     f"/apis/{group}/namespaces/{quote(pod.namespace)}/{plural}/{quote(reference['name'])}"
                 )
-                return await self._or_missing(
-                    "owner", missing, self.api.get("the owner cannot be read", path)
-                )
+                return await self.api.get("the owner cannot be read", path)
         return None
 
     async def sessions(self, every_namespace: bool) -> list[Session]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Optional
 from urllib.parse import quote
 
 from kdebug.errors import KdebugError, NotFound, UsageError
 from kdebug.expression import TargetExpression
-from kdebug.kube.api import Api, ServerRefusal
+from kdebug.kube.api import Api, Parameters, ServerRefusal
 from kdebug.protocol.record import Record, dataclass
 
 Object = dict[str, Any]
@@ -72,6 +72,26 @@ async def select(api: Api, expression: TargetExpression, container: str, selecto
     return Selected(pod, choose_container(pod, container, notes), tuple(notes))
 
 
+async def select_all(
+    api: Api, expression: Optional[TargetExpression], container: str, selector: str
+) -> list[Selected]:
+    """Every pod that is meant, ended ones left out; by name. Raises `NotFound` where there is none."""
+    what = f"the selector {selector}" if selector else "the namespace"
+    if expression is not None and expression.scheme == "pod":
+        pods = [await get_pod(api, expression.value)]
+    elif expression is not None:
+        what, selector = str(expression), await _owner_selector(api, expression)
+        pods = await _pods_by_selector(api, selector)
+    else:
+        pods = await _pods_by_selector(api, selector)
+    alive = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+    fitting = [pod for pod in alive if not container or container in [c["name"] for c in containers(pod)]]
+    if not fitting:
+        raise NotFound(f"{what} has no pods", next_step="check -n; `kubectl get pods` shows what is there")
+    made = [Selected(pod, choose_container(pod, container, [])) for pod in fitting]
+    return sorted(made, key=lambda one: one.name)
+
+
 async def get_pod(api: Api, name: str) -> Object:
     """One pod. Raises `NotFound` with near names."""
     namespace = api.config.namespace
@@ -102,6 +122,11 @@ async def _near(api: Api, name: str, path: str) -> str:
 
 
 async def _pod_of_owner(api: Api, expression: TargetExpression, notes: list[str]) -> Object:
+    selector = await _owner_selector(api, expression)
+    return _best(await _pods_by_selector(api, selector), str(expression), notes)
+
+
+async def _owner_selector(api: Api, expression: TargetExpression) -> str:
     group, resource = OWNERS[expression.scheme]
     path = f"/{group}/namespaces/{quote(api.config.namespace)}/{resource}"
     try:
@@ -111,8 +136,7 @@ async def _pod_of_owner(api: Api, expression: TargetExpression, notes: list[str]
         error = refused.explained(f"{expression} cannot be read")
         error.next_step = step or error.next_step
         raise error from refused
-    selector = _selector_text(owner["spec"].get("selector") or {}, expression)
-    return _best(await _pods_by_selector(api, selector), str(expression), notes)
+    return _selector_text(owner["spec"].get("selector") or {}, expression)
 
 
 def _selector_text(selector: Object, expression: TargetExpression) -> str:
@@ -133,9 +157,8 @@ def _selector_text(selector: Object, expression: TargetExpression) -> str:
 
 
 async def _pods_by_selector(api: Api, selector: str) -> list[Object]:
-    listed = await api.get(
-        "the pods cannot be listed", pods_path(api.config.namespace), [("labelSelector", selector)]
-    )
+    parameters: Parameters = [("labelSelector", selector)] if selector else []
+    listed = await api.get("the pods cannot be listed", pods_path(api.config.namespace), parameters)
     return list(listed.get("items", []))
 
 

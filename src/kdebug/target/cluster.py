@@ -265,6 +265,14 @@ class Cluster(Protocol):
     async def events(self, pod: PodRef) -> list[EventInfo]:
         """The pod's events, oldest first."""
 
+    async def related(self, pod: PodRef) -> dict[str, Any]:
+        """`node` and `owner` as the server writes them; None where there is none, and where one cannot be
+        read its `KdebugError`."""
+
+    async def choose_all(self, expression: Optional[TargetExpression]) -> list[PodRef]:
+        """Every pod of an owner, of the selector in the options, or of the namespace (None); by name. Those
+        without the container that the options name are left out. Raises `NotFound` for none."""
+
     async def story(self, pod: PodRef) -> Story:
         """State, last termination, images, probes, limits, owner, node."""
 

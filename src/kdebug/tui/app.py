@@ -125,7 +125,7 @@ class KdebugApp(App[None]):
             FilesPane(session),
             NetworkPane(session),
         ]
-        panes += [LogsPane(session)] if session.is_pod else []
+        panes += [LogsPane(session)] if session.has_pod else []
         return [*panes, AccessPane(session)]
 
     def leave(self, screen: SessionScreen) -> None:

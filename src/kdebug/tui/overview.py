@@ -167,8 +167,8 @@ class OverviewPane(Pane):
 
     def compose(self) -> ComposeResult:
         # What runs beside what is known of it; without a pod, what it uses beside who uses it.
-        left = ("usage", "top") if self.session.is_pod else ("usage",)
-        right = ("pod", "changes") if self.session.is_pod else ("top",)
+        left = ("usage", "top") if self.session.has_pod else ("usage",)
+        right = ("pod", "changes") if self.session.has_pod else ("top",)
         with Page():
             yield Steps()
             yield Findings()

@@ -61,7 +61,7 @@ class OverviewFacts:
         self.parts = [
             Part("usage", self._ask_usage, INTERVAL_SECONDS),
             self._processes,
-            *([self._story] if session.is_pod else []),
+            *([self._story] if session.has_pod else []),
             Part("access", self._ask_access, 0.0),
             Part("the sockets", self._ask_sockets, 15.0),
             Part("descriptors", self._ask_deleted, 60.0),

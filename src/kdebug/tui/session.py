@@ -17,7 +17,7 @@ from typing import Optional, TypeVar
 
 from kdebug.errors import ConnectionLost, Failed, KdebugError, ProtocolViolation, TargetEnded, TargetLost
 from kdebug.expression import OWNERS, TargetExpression
-from kdebug.open import open_cluster
+from kdebug.open import knows_pod, open_cluster
 from kdebug.target import Target
 from kdebug.target.cluster import Cluster, PodRef, Story
 from kdebug.target.options import OpenOptions
@@ -57,6 +57,7 @@ class Session:
         self.options = options
         self._opener = opener
         self._cluster_opener = cluster_opener
+        self._has_pod: Optional[bool] = None
         self._stack = contextlib.AsyncExitStack()
         self._whole = contextlib.AsyncExitStack()
         """What stays open from one target to the next: the cluster."""
@@ -102,6 +103,13 @@ class Session:
     def is_pod(self) -> bool:
         return self.expression.scheme in OWNERS
 
+    @property
+    def has_pod(self) -> bool:
+        """Whether there is a pod with a story and logs, living or in a bundle."""
+        if self._has_pod is None:
+            self._has_pod = knows_pod(self.expression)
+        return self._has_pod
+
     async def open(self, wait: bool = False) -> Target:
         """Attach; `wait`: once the container starts. Raises what `open_target` raises; then the state is
         CLOSED and `problem` says why."""
@@ -112,6 +120,8 @@ class Session:
         pod = replace(self.options.pod, wait=wait or self.options.pod.wait)
         options = replace(self.options, note=self._note, step=self._step, pod=pod)
         try:
+            if self.has_pod and not self.is_pod:
+                await self._choose(options)
             target = await (self._attach_pod(options) if self.is_pod else self._attach(options))
         except KdebugError as error:
             self._become(State.CLOSED, error)
@@ -161,7 +171,10 @@ class Session:
 
     async def _choose(self, options: OpenOptions) -> PodRef:
         if self.cluster is None:
-            self.cluster = await self._whole.enter_async_context(self._cluster_opener(options))
+            opening = (
+                self._cluster_opener(options) if self.is_pod else open_cluster(options, self.expression)
+            )
+            self.cluster = await self._whole.enter_async_context(opening)
         self.pod = await self.cluster.choose(self.expression)
         self.changed()
         return self.pod

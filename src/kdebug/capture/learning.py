@@ -1,0 +1,81 @@
+"""What redaction must know before the first byte is written: secrets that are known by their place."""
+
+from __future__ import annotations
+
+from kdebug.capture.redaction import Redaction
+from kdebug.capture.work import Work
+from kdebug.errors import KdebugError
+from kdebug.protocol import codec
+from kdebug.protocol.requests import MAX_PAGE, ListEnviron
+from kdebug.protocol.search import Find
+from kdebug.target.search import search_pages
+
+MAX_PROCESSES = 64
+MAX_SECRET_FILES = 64
+MAX_SECRET_BYTES = 64 * 1024
+"""A Secret has at most 1 MiB; what is longer than this is no password."""
+PLACES = ("/var/run/secrets", "/run/secrets")
+"""Where service account tokens and Docker's secrets stand; Secret volumes are found in the mounts."""
+
+
+async def learn(work: Work, redaction: Redaction) -> list[str]:
+    """Best effort, and silent: returns what could not be learned, for the manifest."""
+    problems: list[str] = []
+    if work.pod is not None:
+        redaction.learn_document(work.pod.pod, "kubernetes/pod.json")
+    if work.target is None:
+        return problems
+    for what, learning in (("environments", _environments), ("secret files", _files)):
+        try:
+            await learning(work, redaction)
+        except KdebugError as error:
+            problems.append(f"{what} were not learned: {error}")
+    return problems
+
+
+async def _environments(work: Work, redaction: Redaction) -> None:
+    assert work.target is not None
+    for process in work.processes[:MAX_PROCESSES]:
+        try:
+            page = await work.target.backend.send(ListEnviron(pid=process.pid, limit=MAX_PAGE))
+        except KdebugError:
+            continue  # told when it is taken
+        redaction.learn_document(codec.to_plain(page), f"environ of {process.pid}")
+
+
+async def _files(work: Work, redaction: Redaction) -> None:
+    assert work.target is not None
+    for path in await _secret_paths(work):
+        try:
+            chunk = await work.target.read(path, 0, MAX_SECRET_BYTES)
+        except KdebugError:
+            continue
+        if chunk.data and chunk.eof:
+            redaction.learn_file(path, chunk.data)
+
+
+async def _secret_paths(work: Work) -> list[str]:
+    assert work.target is not None
+    found: list[str] = []
+    for place in dict.fromkeys([*PLACES, *_secret_mounts(work)]):
+        try:
+            request = Find(path=place, follow=True, max_depth=3, kinds=("file", "symlink"), limit=MAX_PAGE)
+            async for page in search_pages(work.target, request):
+                found += [row.path for row in page.items if row.entry.kind in ("file", "symlink")]
+                if len(found) >= MAX_SECRET_FILES:
+                    return found[:MAX_SECRET_FILES]
+        except KdebugError:
+            continue
+    return found
+
+
+def _secret_mounts(work: Work) -> list[str]:
+    """Where the pod's containers mount Secrets and tokens, as the spec says."""
+    spec = work.pod.pod.get("spec", {}) if work.pod is not None else {}
+    volumes = {v.get("name") for v in spec.get("volumes") or [] if "secret" in v or "projected" in v}
+    paths = []
+    for container in spec.get("containers") or []:
+        for mount in container.get("volumeMounts") or []:
+            if mount.get("name") in volumes and str(mount.get("mountPath", "")).startswith("/"):
+                paths.append(str(mount["mountPath"]))
+    return paths

@@ -1,0 +1,212 @@
+"""capture: the evidence of a recipe, from one pod into a bundle or from several into a folder of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Optional
+
+import click
+
+from kdebug.capture.recipe import Recipe, load_recipe
+from kdebug.capture.recipe_fields import duration
+from kdebug.capture.recipe_fields import size as bytes_of
+from kdebug.capture.redaction import NoRedaction, Redaction, redactions
+from kdebug.capture.runner import Result
+from kdebug.capture.work import Progress
+from kdebug.capturing import SUFFIX, Fleet, PodState, capture, default_name
+from kdebug.cli.console import Document, emit, note, progress, write_bytes
+from kdebug.cli.recipe import settings_of
+from kdebug.cli.table import cell, size
+from kdebug.cli.verb import Common, common_options, one_target
+from kdebug.errors import EXIT_INTERRUPTED, UsageError
+from kdebug.expression import OWNERS, TargetExpression
+from kdebug.open import open_cluster
+
+EXITS = {"complete": 0, "partial": 1, "interrupted": EXIT_INTERRUPTED}
+
+
+def _value(read: Any, text: str, option: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+@click.command(
+    "capture",
+    help="Take the evidence of a recipe into one file, redacted; several pods into a folder of them.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("target", nargs=-1, metavar="TARGET")
+@click.option("-r", "--recipe", "name", default="standard", show_default=True, metavar="NAME|FILE")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="set a parameter of the recipe"
+)
+@click.option(
+    "--output", "--to", "to", default="", metavar="FILE", help="the bundle, or the folder of several"
+)
+@click.option("--dry-run", is_flag=True, help="only say what would be taken, its cost, and what cannot be")
+@click.option("--max-bytes", default="", metavar="SIZE", help="take at most so much")
+@click.option("--deadline", default="", metavar="DURATION", help="end after so long, whatever is missing")
+@click.option("--all", "every", is_flag=True, help="every pod of TARGET, of -l, or of the namespace")
+@click.option("--no-redact", is_flag=True, help="keep secrets as they are (wants --i-know)")
+@click.option("--i-know", is_flag=True, help="yes, the bundle may hold secrets")
+@common_options(("table", "json", "yaml"), long_output=False)
+def capture_verb(
+    target: tuple[str, ...], name: str, settings: tuple[str, ...], to: str, dry_run: bool, max_bytes: str,
+    deadline: str, every: bool, no_redact: bool, i_know: bool, common: Common,
+) -> int:  # fmt: skip
+    if no_redact and not i_know:
+        raise UsageError(
+            "--no-redact keeps passwords and tokens in the file",
+            next_step="add --i-know where that is wanted",
+        )
+    recipe = load_recipe(name, settings_of(settings))
+    if max_bytes:
+        recipe = replace(recipe, max_bytes=_value(bytes_of, max_bytes, "--max-bytes"))
+    if deadline:
+        recipe = replace(recipe, deadline=_value(duration, deadline, "--deadline"))
+    making = redactions(not no_redact)
+    if making is NoRedaction:
+        note("nothing is redacted: the bundle may hold secrets")
+    if every or common.pod.selector:
+        if dry_run:
+            raise UsageError("a dry run is one of one pod", next_step="name it")
+        return _run(_several(_all_of(target, common), common, recipe, to, making))
+    expression = one_target(target, common)
+    if expression.path:
+        raise UsageError("capture takes no path", next_step="name paths in a recipe: `kdebug recipe show`")
+    if dry_run:
+        from kdebug.cli.capture_plan import dry_run as plan
+
+        return _run(plan(expression, common, recipe))
+    return _run(_one(expression, common, recipe, to, making()))
+
+
+def _all_of(words: tuple[str, ...], common: Common) -> Optional[TargetExpression]:
+    """Whose pods are meant; None for those of the selector or the namespace."""
+    if not words:
+        return None
+    expression = one_target(words, common)
+    if expression.scheme not in OWNERS:
+        raise UsageError(f"--all is for pods, not for {expression}")
+    if common.pod.selector:
+        raise UsageError(f"both {expression} and a selector are given", next_step="leave one out")
+    return expression
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    """Also SIGTERM and SIGHUP close the bundle: whoever ends us wants what was taken until then."""
+
+    async def guarded() -> int:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(ValueError, NotImplementedError):
+                loop.add_signal_handler(number, task.cancel)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            note("interrupted before anything was taken")
+            return EXIT_INTERRUPTED
+
+    return asyncio.run(guarded())
+
+
+async def _one(
+    expression: TargetExpression, common: Common, recipe: Recipe, to: str, redaction: Redaction
+) -> int:
+    path = to or default_name(str(expression)) + SUFFIX
+    drawn = False
+
+    def tell(now: Progress) -> None:
+        nonlocal drawn
+        line = f"{now.step}: {now.artifacts} artifacts, {size(now.taken_bytes)}"
+        drawn = progress(line) or drawn
+
+    try:
+        result = await capture(expression, common.open_options(), recipe, path, redaction, tell)
+    finally:
+        if drawn:
+            progress("")
+    if common.output == "table":
+        write_bytes(os.fsencode(result.path) + b"\n")
+    else:
+        emit(Document(result.document() | {"recipe": recipe.name}, lambda wide: []), common.output)
+    note(summary(f"{recipe.name} of {expression}", result))
+    return EXITS[result.status]
+
+
+def summary(what: str, result: Result) -> str:
+    """One line: what came of it, and why it is not all."""
+    count = sum(result.outcomes.values())
+    others = [f"{n} {word}" for word, n in sorted(result.outcomes.items()) if word != "success"]
+    line = f"{what}: {result.status}, {count} artifacts"
+    line += f" ({', '.join(others)})" if others else ""
+    line += f", {size(result.taken_bytes)} in {result.seconds:.1f} s, {size(result.size_bytes)} packed"
+    if result.problems:
+        more = f" (and {len(result.problems) - 1} more: `kdebug bundle ls`)" if result.problems[1:] else ""
+        line += f"; {result.problems[0]}{more}"
+    return line
+
+
+async def _several(
+    expression: Optional[TargetExpression], common: Common, recipe: Recipe, to: str, making: Any
+) -> int:
+    options = common.open_options()
+    async with open_cluster(options) as cluster:
+        pods = await cluster.choose_all(expression)
+        table = FleetTable(len(pods))
+        folder = to or default_name(str(expression) if expression else cluster.namespace)
+        fleet = Fleet(pods, options, recipe, folder, making, table.show)
+        index = await fleet.run()
+        table.end(fleet.states)
+    states = Counter(state.state for state in fleet.states)
+    if common.output == "table":
+        write_bytes(os.fsencode(folder) + b"\n")
+    else:
+        document = {"folder": folder, "index": index, "pods": [s.document() for s in fleet.states]}
+        emit(Document(document, lambda wide: []), common.output)
+    note(f"{recipe.name} of {len(pods)} pods: " + ", ".join(f"{n} {word}" for word, n in states.items()))
+    if fleet.interrupted:
+        return EXIT_INTERRUPTED
+    return 0 if set(states) == {"complete"} else 1
+
+
+class FleetTable:
+    """On a terminal one line that counts; a line for each pod that ends, everywhere."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._told: set[str] = set()
+        self._drawn = False
+
+    def show(self, states: Sequence[PodState]) -> None:
+        for state in states:
+            if state.state not in ("waiting", "attaching", "capturing") and state.pod not in self._told:
+                self._told.add(state.pod)
+                self._clear()
+                why = f"  {state.problem}" if state.problem else ""
+                took = f"{state.artifacts} artifacts  {size(state.taken_bytes)}"
+                note(f"{state.pod}  {state.state}  {took}{why}")
+        busy = [f"{cell(s.pod)} {s.artifacts}" for s in states if s.state in ("attaching", "capturing")]
+        self._drawn = progress(f"{len(self._told)} of {self._count} pods: {', '.join(busy)}") or self._drawn
+
+    def _clear(self) -> None:
+        if self._drawn:
+            progress("")
+            self._drawn = False
+
+    def end(self, states: Sequence[PodState]) -> None:
+        self.show(states)
+        self._clear()
+
+
+COMMANDS: dict[str, click.Command] = {"capture": capture_verb}
