@@ -13,10 +13,10 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: $(READY)
-	@$(BIN)/kdebug demo
+	@$(BIN)/kdebug demo </dev/null  # on a terminal it would open the UI, with the tour
 
 test: $(READY) lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 soak: $(READY)
 	$(BIN)/pytest -m soak --timeout 1200 -s

@@ -20,9 +20,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = 1
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in its own
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On two cores: all tests of the node share one node, and those of the toolbox its images."""
+    for item in items:
+        for folder in ("node", "toolbox"):
+            if folder in item.path.parent.parts:
+                item.add_marker(pytest.mark.xdist_group(folder))
+
+
 TOOLS = {
     "findmnt": "util-linux", "ip": "iproute2", "lsof": "lsof", "nsenter": "util-linux", "pgrep": "procps",
-    "ps": "procps", "ss": "iproute2", "setsid": "util-linux", "unshare": "util-linux",
+    "ps": "procps", "ss": "iproute2", "setsid": "util-linux", "tmux": "tmux",
+    "unshare": "util-linux",
 }  # fmt: skip
 """Independent readers that facts are compared with, and Debian's packages of them."""
 

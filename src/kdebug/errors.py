@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import errno as errno_module
 import os
-from typing import Optional
+
+from kdebug.annotations import Optional
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

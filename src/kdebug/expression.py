@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from kdebug.errors import UsageError
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.requests import is_held
 
 OWNERS = ("pod", "deploy", "sts", "ds", "rs", "job", "svc")
@@ -14,8 +14,8 @@ _KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 EXAMPLES = "TARGET is POD, deploy/NAME, local:PID, bundle:FILE or demo:"
 
 
-@dataclass(frozen=True)
-class TargetExpression:
+@dataclass(frozen=True, eq=False, repr=False)
+class TargetExpression(Record):
     scheme: str
     """local, demo, bundle, or one of `OWNERS`."""
     value: str

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from kdebug.errors import UsageError
+from kdebug.protocol.record import Record, dataclass
 
-KEYS = ("image", "profile", "read_only", "reason", "ttl", "max_ttl", "idle", "timeout")
+KEYS = ("image", "profile", "read_only", "reason", "ttl", "max_ttl", "idle", "timeout", "theme")
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, eq=False, repr=False)
+class Settings(Record):
     """What the configuration file holds; absent keys are None."""
 
     values: dict[str, Any]

@@ -228,6 +228,31 @@ def test_an_exec_of_the_same_program_shows_in_the_next_pass() -> None:
             process.communicate()
 
 
+GROUP_CHANGE = (
+    "os.setresgid(4251, 4252, 4253); os.setuid(4241); print('ready', flush=True); "
+    "input(); os.setegid(4253); print(flush=True)"
+)
+
+
+@needs_root
+def test_another_group_taken_without_privilege_shows_within_the_bound() -> None:
+    """Neither the name nor the program nor a flag of the kernel tells of it."""
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
+    process = prepared(GROUP_CHANGE)
+    try:
+        rows = {row.pid: row for row in reader.open_pass(fds=False).rows()}
+        assert (rows[process.pid].uid, rows[process.pid].gid) == (4241, 4252)
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"\n"
+        for _ in range(REVALIDATE_EVERY):
+            rows = {row.pid: row for row in reader.open_pass(fds=False).rows()}
+        assert psutil.Process(process.pid).gids().effective == rows[process.pid].gid == 4253
+    finally:
+        process.communicate()
+
+
 def test_a_process_whose_pid_is_taken_between_two_passes_is_gone(tmp_path: Path) -> None:
     process = tmp_path / "7"
     process.mkdir()
@@ -573,6 +598,28 @@ def test_a_pid_that_changes_hands_while_it_is_read_is_not_mixed_up(tmp_path: Pat
     with pytest.raises(NotFound, match="another process has its PID now"):
         process_detail(str(tmp_path), 7, 0, user_name=lambda uid, container: None)
     thread.join(10)
+
+
+RAW_ENVIRON = """
+import ctypes
+strings = (ctypes.c_char_p * 5)(b"PLAIN=value", b"EMPTY=", b"NO_SIGN", b"TWO=a=b", None)
+arguments = (ctypes.c_char_p * 2)(b"cat", None)
+ctypes.CDLL(None).execve(b"/bin/cat", arguments, strings)
+"""
+
+
+def test_a_string_without_a_sign_is_not_an_empty_variable() -> None:
+    """execve(2) takes any strings for the environment."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", RAW_ENVIRON], stdin=subprocess.PIPE)
+    try:
+        raw = b"PLAIN=value\0EMPTY=\0NO_SIGN\0TWO=a=b\0"
+        until(lambda: Path(f"/proc/{process.pid}/environ").read_bytes() == raw)
+        variables, truncated = read_environ("/proc", process.pid)
+        found = [(variable.name, variable.value) for variable in variables]
+        assert found == [("PLAIN", "value"), ("EMPTY", ""), ("NO_SIGN", None), ("TWO", "a=b")]
+        assert not truncated
+    finally:
+        process.communicate()
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,24 @@ def test_sockets_that_stay_are_found_while_others_come_and_go() -> None:
             others.communicate()
 
 
+def test_a_slow_reader_misses_no_udp_socket_that_stays_while_others_close() -> None:
+    """Sockets of one port are in one slot of the kernel's table, where it counts them to go on."""
+    with contextlib.ExitStack() as stack:
+        crowd: list[socket.socket] = []
+        for _ in range(800):
+            one = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(crowd[0].getsockname() if crowd else ("127.0.0.1", 0))
+            crowd.append(one)
+        stay = {inode(one) for one in crowd[::2]}
+        rows = iter(SocketScan(os.getpid(), proc="/proc", families=("inet",)))
+        found = {next(row for row in rows if row.type == "udp").inode}
+        for one in crowd[1::2]:
+            one.close()
+        found |= {row.inode for row in rows}
+    assert not stay - found
+
+
 def test_both_readers_of_udp_sockets_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.ExitStack() as stack:
         made = [

@@ -16,15 +16,18 @@ import pytest
 from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
-from kdebug.errors import KdebugError
+from kdebug.errors import KdebugError, NotFound
 from kdebug.probe import cgroup_parse, cgroup_place
+from kdebug.probe.cgroup import cgroup_info
 from kdebug.probe.container_id import parse_container_id
 from kdebug.probe.mounts import iter_mounts, parse_mount
-from kdebug.probe.net_config import network_config
+from kdebug.probe.net_config import network_config, resolver
 from kdebug.protocol import requests as ask
 from kdebug.protocol.system import CgroupInfo
 
 ID = "0123456789abcdef" * 4
+OUTER = "fedcba9876543210" * 4
+"""A container that other containers run in, as a node of kind is."""
 
 
 @pytest.fixture
@@ -114,6 +117,40 @@ def test_addresses_seen_from_outside_are_matched_with_the_narrowest_network(othe
     found = {interface.name: interface.addresses for interface in config.interfaces}
     assert "10.0.0.1/8" in found["wide"] and "10.1.0.1/16" in found["narrow"]
     assert "172.16.0.1" in config.reasons["addresses"]
+
+
+PEER_FIRST = """
+set -e
+ip link add wide type bridge; ip link set wide up
+ip addr add 192.0.2.1 peer 192.0.2.2 dev wide; ip addr add 198.51.100.1/24 dev wide
+"""
+
+
+@needs_root
+def test_an_address_without_an_interface_is_spoken_of_when_others_after_it_have_one() -> None:
+    with network(PEER_FIRST) as pid:
+        config = network_config(pid, read_file=lambda path: b"")
+    (wide,) = [interface for interface in config.interfaces if interface.name == "wide"]
+    assert [address for address in wide.addresses if ":" not in address] == ["198.51.100.1/24"]
+    assert "192.0.2.1" in config.reasons["addresses"]
+
+
+RESOLV = b"""nameserver 192.0.2.1 # the first
+; search z.example
+search a.example b.example
+options ndots:2
+nameserver 192.0.2.2
+domain c.example
+search d.example e.example
+options edns0
+"""
+
+
+def test_the_resolver_searches_where_the_last_line_says() -> None:
+    """resolv.conf(5): of domain and search the last instance wins; glibc answers the same for this file."""
+    dns = resolver({"/etc/resolv.conf": RESOLV, "/etc/hosts": b"", "/etc/hostname": b"h\n"}.__getitem__)
+    assert dns.search == ("d.example", "e.example")
+    assert (dns.nameservers, dns.options) == (("192.0.2.1", "192.0.2.2"), ("ndots:2", "edns0"))
 
 
 @needs_root
@@ -221,6 +258,74 @@ def test_the_working_set_leaves_out_the_inactive_pages_of_the_groups_below() -> 
     assert info.memory_working_set_bytes == pytest.approx(max(0, theirs), abs=allowed)
 
 
+STRANGER = """
+import json, os, sys
+from kdebug.agent import dispatch
+from kdebug.agent.session import Session
+from kdebug.protocol import requests as ask
+os.setgroups([]); os.setresgid(4243, 4243, 4243); os.setresuid(4243, 4243, 4243)
+session = Session()
+dispatch.handle(session, ask.OpenTarget(pid=int(sys.argv[1])))
+info = dispatch.handle(session, ask.GetCgroup())
+try:
+    os.readlink(f"/proc/{sys.argv[1]}/root")
+except OSError as error:
+    print(json.dumps([error.strerror, info.memory_usage_bytes, info.pids_current, info.reasons]))
+"""
+
+
+@needs_root
+def test_a_cgroup_behind_a_root_that_may_not_be_read_is_not_said_to_be_unmounted() -> None:
+    words, memory, pids, reasons = tool(sys.executable, "-c", STRANGER, str(os.getpid()))  # type: ignore[misc]
+    assert (memory, pids) == (None, None)
+    for controller in ("memory", "cpu", "pids"):
+        assert words in reasons[controller] and "the kernel wants" in reasons[controller]
+    assert "cpuacct" not in reasons
+
+
+CPU_V1 = {
+    "/sys/fs/cgroup/cpu/cpu.stat": "nr_periods 5114\nnr_throttled 3773\nthrottled_time 224457121193\n",
+    "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "10000\n",
+    "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+    "/sys/fs/cgroup/cpuacct/cpuacct.usage": "44890177291\n",
+}
+"""Recorded from a pod: times in nanoseconds (Documentation/scheduler/sched-bwc.rst)."""
+CPU_V2 = {
+    "/sys/fs/cgroup/cpu.stat": "usage_usec 44890177\nuser_usec 40000000\nsystem_usec 4890177\n"
+    "nr_periods 5114\nnr_throttled 3773\nthrottled_usec 224457121\n",
+    "/sys/fs/cgroup/cpu.max": "10000 100000\n",
+}
+"""The same figures as v2 has them (Documentation/admin-guide/cgroup-v2.rst)."""
+MOUNT_V1 = "41 30 0:{0} / /sys/fs/cgroup/{1} rw - cgroup cgroup rw,{1}\n"
+MOUNT_V2 = "41 30 0:41 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "mounts", "files"),
+    [
+        ("2:cpuacct:/\n1:cpu:/\n0::/\n", MOUNT_V1.format(1, "cpu") + MOUNT_V1.format(2, "cpuacct"), CPU_V1),
+        ("0::/\n", MOUNT_V2, CPU_V2),
+    ],
+    ids=["v1", "v2"],
+)
+def test_processor_time_is_in_seconds_whatever_the_version_counts_in(
+    tmp_path: Path, cgroup: str, mounts: str, files: dict[str, str]
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(cgroup)
+    (tmp_path / "7/mountinfo").write_text(mounts)
+
+    def read(path: str) -> bytes:
+        if path not in files:
+            raise NotFound(path)
+        return files[path].encode()
+
+    info = cgroup_info(7, proc=str(tmp_path), read_target=read, read_host=read)
+    assert info.cpu_throttled_seconds == pytest.approx(224.457121, abs=1e-5)
+    assert info.cpu_usage_seconds == pytest.approx(44.890177, abs=1e-5)
+    assert (info.cpu_periods, info.cpu_throttled_periods, info.cpu_limit_cores) == (5114, 3773, 0.1)
+
+
 def test_the_name_of_a_cgroup_forges_no_line() -> None:
     paths = cgroup_parse.controller_paths("4:cpu,cpuacct:/a\x1c9:memory:/b\n3:memory:/c\n0::/d\x850::/e\n")
     assert paths == {
@@ -239,6 +344,8 @@ def test_the_name_of_a_cgroup_forges_no_line() -> None:
         (f"0::/system.slice/docker-{ID}.scope\n", ID),
         (f"0::/kubepods.slice/crio-{ID}.scope/container\n", ID),
         (f"0::/../{ID}\n", ID),
+        (f"0::/docker/{OUTER}/kubelet/kubepods/pod1/{ID}\n", ID),
+        (f"4:memory:/docker-{OUTER}.scope/kubepods.slice/cri-containerd-{ID}.scope\n0::/\n", ID),
         (f"1:name=systemd:/docker/{ID}\n", ID),
         ("0::/\n", None),
         ("0::/user.slice/user-0.slice\n", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -75,7 +76,9 @@ def test_nothing_of_a_hostile_log_reaches_the_terminal_raw(node: Node, place: st
     terminal = Terminal(["attach", "hostile", "-n", place, "--kubeconfig", str(node.kubeconfig)], home)
     try:
         terminal.until(b"connected")
-        terminal.send(b"3")
+        tab = re.search(rb"(\d) Logs", terminal.seen)
+        assert tab is not None
+        terminal.send(tab[1])
         terminal.until(b"owned")
         terminal.send(b"q")
         terminal.ended()

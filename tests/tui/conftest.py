@@ -76,9 +76,10 @@ async def ui(
     opener: Opener = open_target,
     cluster_opener: ClusterOpener = open_cluster,
     size: tuple[int, int] = (WIDTH, HEIGHT),
+    tour: bool = False,
 ) -> AsyncIterator[Ui]:
     parsed = parse(expression) if isinstance(expression, str) else expression
-    app = KdebugApp(parsed, options or OpenOptions(), opener, cluster_opener)
+    app = KdebugApp(parsed, options or OpenOptions(), opener, cluster_opener, tour=tour)
     async with app.run_test(size=size) as pilot:
         yield Ui(app, pilot)
         for screen in app.screen_stack:

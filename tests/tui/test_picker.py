@@ -95,6 +95,9 @@ class FakeCluster:
         """Raised instead of the next list, and by the watch that is under way."""
         self.no_namespaces = False
         self.asked: list[str] = []
+        self.long_story = False
+        self.log: list[str] = []
+        """Stories that are asked and ended, and connections that are closed, in their order."""
         self._queues: set[asyncio.Queue[PodDelta | None]] = set()
 
     async def namespaces(self) -> list[str]:
@@ -151,7 +154,14 @@ class FakeCluster:
         return pod
 
     async def story(self, pod: PodRef) -> Story:
-        raise NotFound("no story is told here")
+        if not self.long_story:
+            raise NotFound("no story is told here")
+        self.log.append("asked")
+        try:
+            await asyncio.sleep(600)
+        finally:
+            self.log.append("ended")
+        raise AssertionError("nobody waits so long")
 
 
 class Fakes:
@@ -169,7 +179,9 @@ class Fakes:
     async def cluster(self, options: OpenOptions) -> AsyncIterator[Any]:
         if self.cluster_problem is not None:
             raise self.cluster_problem
-        yield self.clusters[options.pod.context or self.current]
+        cluster = self.clusters[options.pod.context or self.current]
+        yield cluster
+        cluster.log.append("closed")
 
     @contextlib.asynccontextmanager
     async def target(self, expression: TargetExpression, options: OpenOptions) -> AsyncIterator[Target]:
@@ -478,6 +490,22 @@ def test_enter_attaches_and_leaving_comes_back_to_the_same_pod(state_folder: Pat
     file = state_folder / "recent.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [(entry.pod, entry.container) for entry in recent.load()] == [("a", "app"), ("many", "second")]
+
+
+def test_leaving_ends_what_is_asked_before_the_connection_is_closed() -> None:
+    cluster = FakeCluster("here", {"default": [pod("web")]})
+    cluster.long_story = True
+
+    async def script(ui: Picker) -> None:
+        await ui.listed()
+        await ui.press("enter")
+        await ui.until(lambda: "asked" in cluster.log)
+        await ui.press("q")
+        await ui.until(lambda: isinstance(ui.app.screen, PickerScreen))
+        await ui.until(lambda: "closed" in cluster.log)
+        assert cluster.log == ["asked", "ended", "closed"]
+
+    play(cluster, script)
 
 
 def test_escape_cancels_an_attach_and_what_was_added_is_told() -> None:

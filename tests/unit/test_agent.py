@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import glob
+import importlib.util
+import marshal
 import os
 import random
 import signal
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,13 +24,17 @@ from typing import Any
 import pytest
 
 from conftest import needs_root
+from kdebug import threads
 from kdebug.agent import dispatch, hold
 from kdebug.agent.budget import LONGEST_SECONDS
 from kdebug.agent.cursors import MAX_CURSORS, Cursor, Cursors
 from kdebug.agent.outbox import CONTROL_BYTES, Outbox
 from kdebug.agent.server import Server
 from kdebug.agent.session import Session
+from kdebug.agent.source import agent_sources
+from kdebug.channel import payload
 from kdebug.channel.delivery import archive, delivered_agent_command
+from kdebug.channel.payload import build
 from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
 from kdebug.errors import AccessDenied, DeadlinePassed, Failed, KdebugError, NotFound, UsageError
 from kdebug.probe import net_config
@@ -88,13 +95,108 @@ def test_the_delivered_agent_runs_on(python: str, run: asyncio.Runner) -> None:
 
 
 def test_a_damaged_delivery_is_refused() -> None:
-    payload = bytearray(archive())
-    command = delivered_agent_command(bytes(payload), python=sys.executable)
-    payload[100] ^= 1
-    done = subprocess.run(command, input=bytes(payload), capture_output=True, timeout=30)
-    assert done.returncode == 1 and b"wrong SHA-256" in done.stderr and done.stdout == b""
-    done = subprocess.run(command, input=bytes(payload[:50]), capture_output=True, timeout=30)
+    """Whichever part is hit: the magic number, what is compiled, or the source."""
+    whole = archive()
+    command = delivered_agent_command(whole, python=sys.executable)
+    for place in (0, 100, len(whole) - 100):
+        payload = bytearray(whole)
+        payload[place] ^= 1
+        done = subprocess.run(command, input=bytes(payload), capture_output=True, timeout=30)
+        assert done.returncode == 1 and b"wrong SHA-256" in done.stderr and done.stdout == b""
+    done = subprocess.run(command, input=whole[:50], capture_output=True, timeout=30)
     assert done.returncode == 1 and b"50 of" in done.stderr
+
+
+def spoiled(payload: bytes, *, source: bool) -> bytes:
+    """With one part replaced by a program that only says which it is."""
+    late = 12 + int.from_bytes(payload[4:8], "big")
+    end = late + int.from_bytes(payload[8:12], "big")
+    if source:
+        return payload[:end] + zlib.compress(b"print('source')")
+    code = zlib.compress(marshal.dumps(compile("print('compiled')", "x", "exec")))
+    return payload[:4] + len(code).to_bytes(4, "big") + payload[8:12] + code + payload[late:]
+
+
+def test_the_compiled_part_runs_where_the_magic_number_is_ours_and_the_source_elsewhere() -> None:
+    payload = build(agent_sources())
+    foreign = bytes([payload[0] ^ 1]) + payload[1:]
+
+    def said(delivered: bytes) -> bytes:
+        command = delivered_agent_command(delivered, python=sys.executable)
+        done = subprocess.run(command, input=delivered, capture_output=True, timeout=30)
+        return done.stdout.strip()
+
+    assert said(spoiled(payload, source=False)) == b"compiled"
+    assert said(spoiled(foreign, source=True)) == b"source"
+    assert said(spoiled(payload, source=True)).startswith(BANNER.strip())
+    assert said(spoiled(foreign, source=False)).startswith(BANNER.strip())
+
+
+def test_compiled_and_source_delivery_are_the_same_agent(run: asyncio.Runner) -> None:
+    async def answers(payload: bytes) -> list[Any]:
+        command = delivered_agent_command(payload, python=sys.executable)
+        channel = await SubprocessChannel.start(command)
+        await channel.write(payload)
+        connection = await Connection.open(channel, request_seconds=20)
+        opened = await connection.send(ask.OpenTarget(pid=os.getpid()))
+        refusal = ""
+        try:
+            await connection.send(ask.StatPath("/no/such/file"))
+        except KdebugError as error:
+            refusal = str(error)
+        access, limits = await connection.send(ask.GetAccess()), await connection.send(ask.GetLimits(1))
+        names = [p.name for p in (await connection.send(ask.ListProcesses())).items if p.pid == os.getpid()]
+        await connection.close()
+        fixed = [(row.name, row.soft, row.hard) for row in limits.items]
+        return [connection.hello.source_hash, opened, refusal, access, fixed, names]
+
+    compiled, source = build(agent_sources()), build(agent_sources(), compiled=False)
+    assert compiled != source and compiled == build(agent_sources())
+    assert run.run(answers(compiled)) == run.run(answers(source))
+
+
+def test_whatever_else_is_loaded_the_delivery_has_the_same_digest() -> None:
+    code = (
+        "import sys, hashlib; [__import__(name) for name in sys.argv[1:]];"
+        "from kdebug.channel.payload import agent_sources, build;"
+        "print(hashlib.sha256(build(agent_sources())).hexdigest())"
+    )
+    loaded: tuple[tuple[str, ...], ...] = (
+        (),
+        ("asyncio", "typing", "kdebug.agent.server", "kdebug.probe.files"),
+    )
+    digests = {
+        subprocess.run([sys.executable, "-c", code, *names], capture_output=True, check=True).stdout
+        for names in loaded
+    }
+    assert len(digests) == 1
+
+
+def test_the_compiled_agent_is_kept_and_made_again_when_it_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    folder = Path(importlib.util.cache_from_source(payload.__file__)).parent
+    fresh = payload.archive.__wrapped__
+    assert fresh()[:4] == payload.NO_MAGIC  # the folder is not there: nothing is written
+    folder.mkdir(parents=True)
+    first = fresh()
+    (kept,) = folder.iterdir()
+    assert first[:4] == importlib.util.MAGIC_NUMBER and kept.read_bytes().endswith(first)
+    written = kept.stat().st_mtime_ns
+    assert fresh() == first and kept.stat().st_mtime_ns == written
+    for damage in (
+        b"",
+        kept.read_bytes()[:-1],
+        kept.read_bytes()[:-1] + b"x",
+        bytes(32) + kept.read_bytes()[32:],
+    ):
+        kept.write_bytes(damage)
+        assert fresh() == first and kept.read_bytes().endswith(first)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert fresh()[:4] == payload.NO_MAGIC
+    assert list(folder.iterdir()) == [kept]
 
 
 def test_the_agent_hardens_itself_and_stays_small(run: asyncio.Runner) -> None:
@@ -548,14 +650,14 @@ def test_a_request_that_never_ends_holds_up_nobody(
 def test_an_agent_that_may_not_start_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod at its pids.max is what people look into: one lane less must not end the session."""
     (ours, theirs), (reads, writes) = os.pipe(), os.pipe()
-    start = threading.Thread.start
+    start = threads.Thread.start
 
-    def limited(thread: threading.Thread) -> None:
-        if thread.name == "lane-heavy":
+    def limited(thread: threads.Thread) -> None:
+        if thread._arguments == ("heavy",):
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(threads.Thread, "start", limited)
     requests = (b'{"request":"list-dir"}', b'{"request":"limits","pid":%d}' % os.getpid())
     for number, body in enumerate(requests, 1):
         os.write(theirs, framing.encode(framing.Frame(framing.REQUEST, number, body)))
@@ -575,3 +677,24 @@ def test_dispatch_answers_every_request() -> None:
     assert all(map(dispatch._handler, ask.registered().values()))
     assert set(dispatch._HANDLERS) == set(ask.registered().values())
     assert all(dataclasses.is_dataclass(request) for request in ask.registered().values())
+
+
+def test_a_process_list_takes_no_module_that_a_stock_image_must_compile() -> None:
+    """python:slim holds no bytecode: `typing` or `dataclasses` alone would cost more than the agent."""
+    code = (
+        "import sys, os; os.__file__; before = set(sys.modules); sys.path.insert(0, sys.argv[1]);"
+        "from kdebug.agent import dispatch, server, startup; from kdebug.agent.session import Session;"
+        "from kdebug.protocol import codec, requests as ask; s = Session();"
+        "asked = (ask.OpenTarget(pid=os.getpid()), ask.GetAccess(), ask.ListProcesses());"
+        "[codec.to_json(dispatch.handle(s, one)) for one in asked];"
+        'server.decode_request(b\'{"request":"processes","limit":7}\');'
+        "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('kdebug')))"
+    )
+    source = str(Path(dispatch.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, source], capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert loaded, done.stderr
+    # What is written in C, and struct; ctypes for openat2 (rooted).
+    names = {name for name in loaded if not name.startswith("_")} - set(sys.builtin_module_names)
+    python = {"ctypes", "ctypes._endian", "struct", "types"}
+    assert names <= {*python, "errno", "fcntl", "math", "resource", "select", "zlib"}

@@ -656,3 +656,31 @@ def test_a_toolbox_that_ends_as_it_starts_is_told_in_the_kubelets_words(
             assert "exit code 137 (OOMKilled)" in failed.value.error.why
 
     run.run(connect())
+
+
+@pytest.mark.parametrize("when", [0.0, 0.001, 0.01, 0.1])
+def test_closing_ends_requests_under_way_with_an_error_of_ours(tmp_path: Path, when: float) -> None:
+    """Whatever they were at: the TLS connection, the answer, a stream, or not yet begun."""
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.json_response(POD)
+
+    async def script() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/slow", slow)))
+
+            async def stream() -> None:
+                async for _ in api.lines("/slow", []):
+                    pass
+
+            asked = [asyncio.create_task(api.call("GET", "/slow")) for _ in range(5)]
+            asked += [asyncio.create_task(stream()) for _ in range(5)]
+            await asyncio.sleep(when)
+            await api.close()
+            ended = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+            assert all(isinstance(error, ConnectionLost) for error in ended), ended
+            with pytest.raises(ConnectionLost, match="was closed"):
+                await api.call("GET", "/slow")
+
+    asyncio.run(script())

@@ -361,6 +361,7 @@ def read_until(fd: int, enough: Callable[[bytes], bool], seconds: float = 30.0) 
     return seen
 
 
+@pytest.mark.soak
 def test_interrupted_on_a_terminal_and_gone_on_with(tmp_path: Path) -> None:
     """The bar shows rate and time left; Ctrl-C leaves a part, and the same command ends it."""
     with open(tmp_path / "f", "wb") as file:

@@ -7,7 +7,8 @@ once is not held back (it runs at low priority instead): only what repeats is st
 from __future__ import annotations
 
 import os
-from typing import Optional
+
+from kdebug.annotations import Optional
 
 SHARE = 0.02
 SHORTEST_SECONDS = 1.0

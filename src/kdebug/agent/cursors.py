@@ -7,11 +7,9 @@ entries is that of one page. A token works once, so a page can neither be lost n
 from __future__ import annotations
 
 import itertools
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
 
+from kdebug import threads
+from kdebug.annotations import Any, Iterator
 from kdebug.errors import Failed, UsageError
 
 MAX_CURSORS = 32
@@ -72,9 +70,9 @@ class Cursors:
     """The cursors of one session, by token. Thread-safe: a cursor is out of the table while in use."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._numbers = itertools.count(1)
-        self._waiting: OrderedDict[str, Cursor] = OrderedDict()
+        self._waiting: dict[str, Cursor] = {}
 
     def take(self, token: str, request_name: str) -> Cursor:
         """The cursor that `token` names; it is the caller's until `put` gives it a new token."""
@@ -100,7 +98,8 @@ class Cursors:
             token = str(next(self._numbers))
             self._waiting[token] = cursor
             dropped = [
-                self._waiting.popitem(last=False)[1] for _ in range(len(self._waiting) - MAX_CURSORS)
+                self._waiting.pop(next(iter(self._waiting)))
+                for _ in range(len(self._waiting) - MAX_CURSORS)
             ]
         for old in dropped:
             old.close()

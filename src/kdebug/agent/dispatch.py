@@ -6,17 +6,14 @@ each attach, inside the pod's CPU quota and memory, and most sessions ask for on
 
 from __future__ import annotations
 
-import importlib
 import sys
-import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Callable, Optional, TypeVar
 
+from kdebug import threads
 from kdebug.agent.budget import refresh_interval
 from kdebug.agent.cursors import Cursor
 from kdebug.agent.session import NEVER, Session, target_gone
+from kdebug.annotations import Any, Callable, Iterable, Optional, TypeVar
 from kdebug.errors import AccessDenied, Failed, KdebugError, from_os_error
 from kdebug.probe import abilities, cgroup, files, identity, process_signal
 from kdebug.protocol import requests as ask
@@ -31,10 +28,11 @@ from kdebug.protocol.processes import (
     ProcessPage,
     SignalSent,
 )
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 
 R = TypeVar("R")
-Handler = Callable[[Session, Any, threading.Event], Any]
+Handler = Callable[[Session, Any, threads.Event], Any]
 _HANDLERS: dict[type, Handler] = {}
 _LATER = {
     "kdebug.protocol.grep": "kdebug.agent.dispatch_files",
@@ -45,8 +43,8 @@ _LATER = {
 """Handlers by the module of their requests, loaded at the first of them."""
 
 
-@dataclass(frozen=True)
-class WireError:
+@dataclass(frozen=True, eq=False, repr=False)
+class WireError(Record):
     """How a `KdebugError` crosses the wire."""
 
     kind: str
@@ -60,7 +58,7 @@ def wire_error(error: KdebugError) -> WireError:
     return WireError(error.kind, error.what, error.why, error.next_step, error.errno)
 
 
-def handle(session: Session, request: ask.Request[R], cancelled: threading.Event = NEVER) -> R:
+def handle(session: Session, request: ask.Request[R], cancelled: threads.Event = NEVER) -> R:
     """Answer `request`, or raise a `KdebugError` that says what, why and what next."""
     request.validate()
     if request.mutates and session.read_only:
@@ -74,7 +72,7 @@ def handle(session: Session, request: ask.Request[R], cancelled: threading.Event
 
 def _handler(request: type) -> Handler:
     if request not in _HANDLERS:
-        importlib.import_module(_LATER[request.__module__])
+        __import__(_LATER[request.__module__])  # importlib would bring `warnings`
     return _HANDLERS[request]
 
 
@@ -93,7 +91,7 @@ def _cursor(session: Session, request: ask.Paged[Any], start: Callable[[], Itera
 
 
 def _page(
-    session: Session, cursor: Cursor, limit: int, cancelled: threading.Event
+    session: Session, cursor: Cursor, limit: int, cancelled: threads.Event
 ) -> tuple[tuple[Any, ...], str]:
     """One page and the token of the next, "" when there is none."""
     if cancelled.is_set():
@@ -108,14 +106,14 @@ def _page(
 
 
 @handles(ask.OpenTarget)
-def _open(session: Session, request: ask.OpenTarget, cancelled: threading.Event) -> TargetInfo:
+def _open(session: Session, request: ask.OpenTarget, cancelled: threads.Event) -> TargetInfo:
     found = identity.find_target(session.proc, request.pid, request.container)
     session.bind(found.pid, found.start_ticks, found.container, request.read_only, request.root_pid)
     return identity.target_info(session.proc, found, session.read_only)
 
 
 @handles(ask.GetAgentInfo)
-def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Event) -> AgentInfo:
+def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threads.Event) -> AgentInfo:
     return identity.agent_info(
         session.proc,
         source_hash=session_source_hash(),
@@ -126,12 +124,12 @@ def _agent(session: Session, request: ask.GetAgentInfo, cancelled: threading.Eve
 
 
 @handles(ask.GetAccess)
-def _access(session: Session, request: ask.GetAccess, cancelled: threading.Event) -> Access:
+def _access(session: Session, request: ask.GetAccess, cancelled: threads.Event) -> Access:
     return abilities.measure(session.proc, session.require_target(), session.root)
 
 
 @handles(ask.ListProcesses)
-def _processes(session: Session, request: ask.ListProcesses, cancelled: threading.Event) -> ProcessPage:
+def _processes(session: Session, request: ask.ListProcesses, cancelled: threads.Event) -> ProcessPage:
     if request.cursor:
         cursor = session.cursors.take(request.cursor, request.name)
     else:
@@ -156,7 +154,7 @@ def _processes(session: Session, request: ask.ListProcesses, cancelled: threadin
 
 
 @handles(ask.GetProcess)
-def _process(session: Session, request: ask.GetProcess, cancelled: threading.Event) -> ProcessDetail:
+def _process(session: Session, request: ask.GetProcess, cancelled: threads.Event) -> ProcessDetail:
     from kdebug.probe import process_detail
 
     return process_detail.process_detail(
@@ -165,7 +163,7 @@ def _process(session: Session, request: ask.GetProcess, cancelled: threading.Eve
 
 
 @handles(ask.ListFds)
-def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> FdPage:
+def _fds(session: Session, request: ask.ListFds, cancelled: threads.Event) -> FdPage:
     from kdebug.probe import process_fds
 
     pid = session.process(request.pid)
@@ -175,7 +173,7 @@ def _fds(session: Session, request: ask.ListFds, cancelled: threading.Event) -> 
 
 
 @handles(ask.ListMaps)
-def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -> MapPage:
+def _maps(session: Session, request: ask.ListMaps, cancelled: threads.Event) -> MapPage:
     from kdebug.probe import process_maps
 
     pid = session.process(request.pid)
@@ -185,7 +183,7 @@ def _maps(session: Session, request: ask.ListMaps, cancelled: threading.Event) -
 
 
 @handles(ask.ListEnviron)
-def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Event) -> EnvPage:
+def _environ(session: Session, request: ask.ListEnviron, cancelled: threads.Event) -> EnvPage:
     from kdebug.probe import process_detail
 
     pid = session.process(request.pid)
@@ -200,7 +198,7 @@ def _environ(session: Session, request: ask.ListEnviron, cancelled: threading.Ev
 
 
 @handles(ask.GetLimits)
-def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event) -> Limits:
+def _limits(session: Session, request: ask.GetLimits, cancelled: threads.Event) -> Limits:
     from kdebug.probe import process_limits
 
     pid = session.process(request.pid)
@@ -208,13 +206,13 @@ def _limits(session: Session, request: ask.GetLimits, cancelled: threading.Event
 
 
 @handles(ask.SendSignal)
-def _signal(session: Session, request: ask.SendSignal, cancelled: threading.Event) -> SignalSent:
+def _signal(session: Session, request: ask.SendSignal, cancelled: threads.Event) -> SignalSent:
     process_signal.send_signal(session.proc, request.pid, request.start_ticks, request.signal)
     return SignalSent(request.pid, request.signal)
 
 
 @handles(ask.ListSockets)
-def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Event) -> SocketPage:
+def _sockets(session: Session, request: ask.ListSockets, cancelled: threads.Event) -> SocketPage:
     from kdebug.probe import net_sockets
 
     pid = session.require_target()
@@ -229,7 +227,7 @@ def _sockets(session: Session, request: ask.ListSockets, cancelled: threading.Ev
 
 
 @handles(ask.GetNetwork)
-def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Event) -> NetworkConfig:
+def _network(session: Session, request: ask.GetNetwork, cancelled: threads.Event) -> NetworkConfig:
     from kdebug.probe import net_config
 
     return net_config.network_config(
@@ -238,7 +236,7 @@ def _network(session: Session, request: ask.GetNetwork, cancelled: threading.Eve
 
 
 @handles(ask.ListMounts)
-def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Event) -> MountPage:
+def _mounts(session: Session, request: ask.ListMounts, cancelled: threads.Event) -> MountPage:
     from kdebug.probe import mounts
 
     pid = session.require_target()
@@ -249,7 +247,7 @@ def _mounts(session: Session, request: ask.ListMounts, cancelled: threading.Even
 
 
 @handles(ask.GetCgroup)
-def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threading.Event) -> CgroupInfo:
+def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threads.Event) -> CgroupInfo:
     return cgroup.cgroup_info(
         session.require_target(),
         proc=session.proc,
@@ -259,24 +257,24 @@ def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threading.Event
 
 
 @handles(ask.ListDir)
-def _list_dir(session: Session, request: ask.ListDir, cancelled: threading.Event) -> Listing:
+def _list_dir(session: Session, request: ask.ListDir, cancelled: threads.Event) -> Listing:
     cursor = _cursor(session, request, lambda: files.iter_dir(session.root(), request.path))
     items, token = _page(session, cursor, request.limit, cancelled)
     return Listing(request.path, items, token)
 
 
 @handles(ask.StatPath)
-def _stat(session: Session, request: ask.StatPath, cancelled: threading.Event) -> FileStat:
+def _stat(session: Session, request: ask.StatPath, cancelled: threads.Event) -> FileStat:
     return files.stat_path(session.place(request.path), request.path, request.follow)
 
 
 @handles(ask.ReadFile)
-def _read(session: Session, request: ask.ReadFile, cancelled: threading.Event) -> FileChunk:
+def _read(session: Session, request: ask.ReadFile, cancelled: threads.Event) -> FileChunk:
     return session.open_files.read(session.place(request.path), request)
 
 
 @handles(ask.FollowFile)
-def _follow(session: Session, request: ask.FollowFile, cancelled: threading.Event) -> FileChunk:
+def _follow(session: Session, request: ask.FollowFile, cancelled: threads.Event) -> FileChunk:
     return session.open_files.follow(session.place(request.path), request, cancelled)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Callable, Protocol
 
+from kdebug import threads
 from kdebug.agent.cursors import PAGE_BYTES, Cursor, estimated_bytes
 from kdebug.agent.dispatch import handles
 from kdebug.agent.session import Session
+from kdebug.annotations import Any, Callable, Iterator, Protocol
 from kdebug.errors import Failed
 from kdebug.protocol import grep, search
 from kdebug.protocol import requests as ask
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, replace
 
 
 class Search(Protocol):
@@ -31,7 +29,7 @@ class Search(Protocol):
 class SearchCursor(Cursor):
     """Pages that end by time, too."""
 
-    def timed_page(self, limit: int, cancelled: threading.Event) -> tuple[list[Any], bool]:
+    def timed_page(self, limit: int, cancelled: threads.Event) -> tuple[list[Any], bool]:
         """Up to `limit` rows, fewer or none when `PAGE_SECONDS` have passed; and whether more follow."""
         deadline = time.monotonic() + search.PAGE_SECONDS
         rows: list[Any] = []
@@ -58,7 +56,7 @@ def row_bytes(row: Any) -> int:
 
 
 def _answer(
-    session: Session, request: ask.Paged[Any], start: Callable[[], Search], cancelled: threading.Event
+    session: Session, request: ask.Paged[Any], start: Callable[[], Search], cancelled: threads.Event
 ) -> Any:
     """The next page of a search; its cursor is dropped when it fails or is cancelled."""
     if request.cursor:
@@ -81,9 +79,7 @@ def _answer(
 
 
 @handles(search.ListTable)
-def _list_table(
-    session: Session, request: search.ListTable, cancelled: threading.Event
-) -> search.EntryTable:
+def _list_table(session: Session, request: search.ListTable, cancelled: threads.Event) -> search.EntryTable:
     from kdebug.probe import table
 
     if request.cursor:
@@ -92,11 +88,11 @@ def _list_table(
         cursor = Cursor(request.name, table.pages(session.root(), request.path, request.limit))
     row, more = cursor.next_row()
     page: search.EntryTable = row
-    return dataclasses.replace(page, cursor=session.cursors.put(cursor)) if more else page
+    return replace(page, cursor=session.cursors.put(cursor)) if more else page
 
 
 @handles(search.Find)
-def _find(session: Session, request: search.Find, cancelled: threading.Event) -> search.FoundPage:
+def _find(session: Session, request: search.Find, cancelled: threads.Event) -> search.FoundPage:
     from kdebug.probe.find import FindSearch
 
     page: search.FoundPage = _answer(
@@ -106,7 +102,7 @@ def _find(session: Session, request: search.Find, cancelled: threading.Event) ->
 
 
 @handles(grep.Grep)
-def _grep(session: Session, request: grep.Grep, cancelled: threading.Event) -> grep.GrepPage:
+def _grep(session: Session, request: grep.Grep, cancelled: threads.Event) -> grep.GrepPage:
     from kdebug.probe.grep import GrepSearch
 
     page: grep.GrepPage = _answer(
@@ -116,7 +112,7 @@ def _grep(session: Session, request: grep.Grep, cancelled: threading.Event) -> g
 
 
 @handles(search.ListDeleted)
-def _deleted(session: Session, request: search.ListDeleted, cancelled: threading.Event) -> search.HeldPage:
+def _deleted(session: Session, request: search.ListDeleted, cancelled: threads.Event) -> search.HeldPage:
     from kdebug.probe.held import HeldSearch
 
     pid = session.require_target()
@@ -125,7 +121,7 @@ def _deleted(session: Session, request: search.ListDeleted, cancelled: threading
 
 
 @handles(search.DiskUsage)
-def _usage(session: Session, request: search.DiskUsage, cancelled: threading.Event) -> search.UsagePage:
+def _usage(session: Session, request: search.DiskUsage, cancelled: threads.Event) -> search.UsagePage:
     from kdebug.probe.usage import UsageSearch
 
     page: search.UsagePage = _answer(
@@ -135,7 +131,7 @@ def _usage(session: Session, request: search.DiskUsage, cancelled: threading.Eve
 
 
 @handles(search.Checksum)
-def _checksum(session: Session, request: search.Checksum, cancelled: threading.Event) -> search.DigestPage:
+def _checksum(session: Session, request: search.Checksum, cancelled: threads.Event) -> search.DigestPage:
     from kdebug.probe.checksum import ChecksumSearch
 
     page: search.DigestPage = _answer(

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
-from collections import deque
 
+from kdebug import threads
 from kdebug.protocol import framing
 
 BULK_BYTES = 2 * 1024 * 1024
@@ -32,14 +31,14 @@ class Outbox:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._ready = threading.Condition()
-        self._control: deque[Frame] = deque()
-        self._bulk: deque[Frame] = deque()
+        self._ready = threads.Condition()
+        self._control: list[Frame] = []
+        self._bulk: list[Frame] = []
         self._waiting = {False: 0, True: 0}
         self._stopping = False
         self.broken = False
         """The stream refused a write: nobody reads any more."""
-        self._thread = threading.Thread(target=self._write_all, name="writer", daemon=True)
+        self._thread = threads.Thread(self._write_all)
 
     def start(self, first: bytes) -> None:
         """Write `first` as it is (the banner) and then what comes."""
@@ -84,7 +83,7 @@ class Outbox:
                 if not self._control and not self._bulk:
                     return
                 bulk = not self._control
-                frame = (self._bulk if bulk else self._control).popleft()
+                frame = (self._bulk if bulk else self._control).pop(0)
                 self._waiting[bulk] -= len(frame[0]) + len(frame[1])
                 self._ready.notify_all()
             if not self._write(frame):
@@ -113,5 +112,4 @@ class Outbox:
         with self._ready:
             self._stopping = True
             self._ready.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        self._thread.join(timeout)

@@ -8,17 +8,16 @@ reading, the reader still sees the silence and ends the agent.
 from __future__ import annotations
 
 import os
-import queue
 import select
 import sys
-import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from _queue import SimpleQueue
 
+from kdebug import threads
 from kdebug.agent import dispatch
 from kdebug.agent.outbox import Outbox
 from kdebug.agent.session import Session
+from kdebug.annotations import Any, Callable, Optional
 from kdebug.errors import Failed, KdebugError, ProtocolViolation, UsageError
 from kdebug.protocol import codec, framing
 from kdebug.protocol.hello import (
@@ -61,13 +60,15 @@ NO_THREAD = Failed(
 )
 
 
-@dataclass
 class Job:
-    request_id: int
-    request: Request[Any]
-    cancelled: threading.Event
-    began: Optional[float] = None
-    """When a thread took it."""
+    """A request on its way through a lane."""
+
+    def __init__(self, request_id: int, request: Request[Any], cancelled: threads.Event) -> None:
+        self.request_id = request_id
+        self.request = request
+        self.cancelled = cancelled
+        self.began: Optional[float] = None
+        """When a thread took it."""
 
 
 class Server:
@@ -90,20 +91,20 @@ class Server:
         self._hello = Hello(PROTOCOL_VERSION, version, source_hash, os.getpid())
         self._silence = silence_seconds
         self._log = log
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._jobs: dict[int, Job] = {}
         self._arriving: dict[int, tuple[Request[Any], bytearray]] = {}
         """Requests whose DATA has not come in full; only the reader touches it."""
         self._held = 0
-        self._lanes: dict[str, queue.SimpleQueue[Optional[Job]]] = {
-            lane: queue.SimpleQueue() for lane in (QUICK, HEAVY, WAIT)
+        self._lanes: dict[str, SimpleQueue[Optional[Job]]] = {
+            lane: SimpleQueue() for lane in (QUICK, HEAVY, WAIT)
         }
         self._threads: dict[str, int] = dict.fromkeys(self._lanes, 0)
         self._limits = {QUICK: 1, HEAVY: HEAVY_THREADS, WAIT: WAIT_THREADS}
 
     def run(self) -> str:
         """Serve until the end; returns why it ended, for the log."""
-        threading.stack_size(STACK_BYTES)
+        threads.stack_size(STACK_BYTES)
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             self._outbox.start(BANNER)
@@ -169,7 +170,7 @@ class Server:
         if request.carries_data:
             self._expect_data(frame.request_id, request)
         else:
-            self._enqueue(Job(frame.request_id, request, threading.Event()))
+            self._enqueue(Job(frame.request_id, request, threads.Event()))
 
     def _expect_data(self, request_id: int, request: Any) -> None:
         """Before a byte is gathered: is it too much with what else was announced?"""
@@ -192,7 +193,7 @@ class Server:
         if len(data) == size:
             del self._arriving[frame.request_id]
             object.__setattr__(request, "data", bytes(data))
-            self._enqueue(Job(frame.request_id, request, threading.Event()))
+            self._enqueue(Job(frame.request_id, request, threads.Event()))
 
     def _enqueue(self, job: Job) -> None:
         lane = job.request.lane
@@ -217,7 +218,7 @@ class Server:
     def _start_thread(self, lane: str) -> bool:
         """Whether the lane has a thread now: where the pod's limit is reached, an older one will do."""
         try:
-            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True).start()
+            threads.Thread(self._work, lane).start()
         except RuntimeError:
             with self._lock:
                 self._threads[lane] -= 1
@@ -310,6 +311,6 @@ def _is_stuck(job: Job) -> bool:
 def _lower_priority() -> None:
     """setpriority(2): on Linux a thread id names one thread, so only this lane becomes nice."""
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HEAVY_NICE)
+        os.setpriority(os.PRIO_PROCESS, threads.get_native_id(), HEAVY_NICE)
     except OSError:
         pass  # a seccomp profile may forbid it; the work is right all the same

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from typing import Any, Optional
 
+from kdebug import threads
 from kdebug.agent.cursors import Cursors
+from kdebug.annotations import Any, Optional
 from kdebug.errors import KdebugError, TargetEnded, UsageError
 from kdebug.probe.cgroup import cgroup_info, own_cpu_quota_cores
 from kdebug.probe.files import OpenFiles, Place
@@ -17,7 +17,7 @@ from kdebug.probe.rooted import Root
 from kdebug.probe.users import UserNames
 from kdebug.protocol.requests import is_held
 
-NEVER = threading.Event()
+NEVER = threads.Event()
 """A cancel flag for callers that never cancel."""
 
 
@@ -41,7 +41,7 @@ class Session:
         """Files that are being written (`probe.write.Writes`), made at the first one."""
         self.started = time.monotonic()
         self.cpu_quota_cores = own_cpu_quota_cores(proc)
-        self.lock = threading.RLock()
+        self.lock = threads.RLock()
         self._root: Optional[Root] = None
         self._table: Optional[ProcessTable] = None
         self._users: Optional[UserNames] = None

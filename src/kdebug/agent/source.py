@@ -7,7 +7,7 @@ import os
 import kdebug
 from kdebug.protocol.hello import hash_sources, package_sources
 
-AGENT_PARTS = ("__init__", "errors", "protocol", "probe", "agent")
+AGENT_PARTS = ("__init__", "annotations", "threads", "errors", "protocol", "probe", "agent")
 """What the agent consists of, relative to the package: the same list makes zipapp and delivery."""
 
 

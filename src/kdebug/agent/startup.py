@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-from typing import Callable
 
 from kdebug import __version__
 from kdebug.agent import dispatch
 from kdebug.agent.server import Server
 from kdebug.agent.session import Session
 from kdebug.agent.source import own_source_hash
+from kdebug.annotations import Callable
 from kdebug.protocol.hello import SILENCE_SECONDS
 
 

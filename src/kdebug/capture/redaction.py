@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import secrets
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -68,10 +66,9 @@ class NoRedaction:
 
 def redactions(redact: bool = True, key: bytes = b"") -> Callable[[], Redaction]:
     """Makes the redaction of each bundle of one set, with one key, so that its tokens stay comparable."""
-    name = "kdebug.capture.redact"
-    if not redact or importlib.util.find_spec(name) is None:
+    if not redact:
         return NoRedaction
-    module: Any = importlib.import_module(name)
+    from kdebug.capture.redact import Redactor
+
     shared = key or secrets.token_bytes(32)
-    made: Callable[[], Redaction] = lambda: module.Redactor(key=shared)  # noqa: E731
-    return made
+    return lambda: Redactor(key=shared)

@@ -1,21 +1,19 @@
 """Deliver the client's own agent to an image that has python3 and not our agent.
 
-The command is `python3 -c LOADER`; a program follows on stdin, compressed: the agent's sources and the
-importer that finds them. The loader checks length and SHA-256, then runs it from memory: nothing is
-written anywhere. Only the digest is in argv, so an audit log names exactly the code that ran.
+The command is `python3 -c LOADER`; a program follows on stdin (`payload`): the agent's modules and the
+importer that finds them. The loader checks length and SHA-256, then runs it from memory: the compiled form
+where its own Python has the magic number that it was compiled for, else the source. Nothing is written
+anywhere. Only the digest is in argv, so an audit log names exactly the code that ran.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import json
-import zlib
 
 from kdebug.agent.source import agent_sources
-from kdebug.protocol.hello import hash_sources
+from kdebug.channel.payload import archive
 
-MAX_ARCHIVE_BYTES = 1024 * 1024
+__all__ = ["archive", "delivered_agent_command", "hold_command", "hold_program"]
 
 LOADER = """\
 import sys,os,zlib
@@ -29,57 +27,20 @@ except ImportError:
  try:from _sha256 import sha256
  except ImportError:from hashlib import sha256
 if sha256(b).hexdigest()!=sys.argv[2]:sys.exit("kdebug-loader: the agent arrived damaged: wrong SHA-256")
-exec(zlib.decompress(b))"""
+from _frozen_importlib_external import MAGIC_NUMBER as m
+n=12+int.from_bytes(b[4:8],"big")
+k=n+int.from_bytes(b[8:12],"big")
+if b[:4]==m:
+ import marshal
+ exec(marshal.loads(zlib.decompress(b[12:n])))
+else:exec(zlib.decompress(b[k:]))"""
 """Python >= 3.9, standard library only; short, since it stands in every process list."""
-
-_IMPORTER = """
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name in modules:
-            return ModuleSpec(name, Finder, origin="memory:" + name, is_package=name in packages)
-    @staticmethod
-    def create_module(spec): return None
-    @staticmethod
-    def exec_module(module):
-        name = module.__name__
-        exec(compile(modules.pop(name), "memory:" + name, "exec", dont_inherit=True), module.__dict__)
-
-sys.meta_path.insert(0, Finder)
-import kdebug
-
-kdebug.SOURCE_HASH = source_hash
-sys.argv = ["kdebug-agent"] + sys.argv[3:]
-from kdebug.agent.__main__ import main
-
-os._exit(main())
-"""
-"""A module's text is dropped once it is compiled."""
-
-
-@functools.cache
-def archive() -> bytes:
-    """What the loader takes; the same bytes for the same sources."""
-    sources = agent_sources()
-    modules = {_module_name(path): source.decode() for path, source in sorted(sources.items())}
-    packages = sorted(_module_name(path) for path in sources if path.endswith("__init__.py"))
-    # JSON of strings is a Python literal, too.
-    program = (
-        "import os, sys\nfrom importlib.machinery import ModuleSpec\n"
-        f"source_hash = {hash_sources(sources)!r}\npackages = {packages!r}\n"
-        f"modules = {json.dumps(modules)}\n"
-    )
-    return zlib.compress((program + _IMPORTER).encode(), 6)
-
-
-def _module_name(path: str) -> str:
-    return ".".join(["kdebug", *path[: -len(".py")].split("/")]).removesuffix(".__init__")
 
 
 def delivered_agent_command(payload: bytes, *arguments: str, python: str = "python3") -> list[str]:
     """argv that loads `payload` from stdin and serves. Write `payload` before the first frame."""
     digest = hashlib.sha256(payload).hexdigest()
-    return [python, "-I", "-c", LOADER, str(len(payload)), digest, "serve", *arguments]
+    return [python, "-I", "-S", "-c", LOADER, str(len(payload)), digest, "serve", *arguments]
 
 
 HOLD_VARIABLE = "KDEBUG_HOLD"

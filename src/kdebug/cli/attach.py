@@ -1,4 +1,4 @@
-"""attach: the terminal UI on a terminal, one screen of text elsewhere."""
+"""attach and demo: the terminal UI on a terminal, one screen of text elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Optional
 import click
 
 from kdebug.cli import console
-from kdebug.cli.overview import attach_document
+from kdebug.cli.overview import attach_document, demo_document
 from kdebug.cli.verb import Common, common_options, one_target, with_target, within
 from kdebug.errors import UsageError
 from kdebug.expression import TargetExpression
@@ -39,6 +39,23 @@ def attach(target: tuple[str, ...], common: Common) -> int:
     return with_target(target_of(words, common), common, work)
 
 
+@click.command(
+    "demo",
+    help="Start a practice target without a shell and look into it, with a guided tour. "
+    "In a pipe: one screen of text.",
+)
+@common_options()
+def demo(common: Common) -> int:
+    expression = TargetExpression("demo", "")
+    if common.output == "table" and on_terminal():
+        return run_ui(expression, common, tour=True)
+
+    async def work(target: Target) -> int:
+        return console.emit(await within(common.timeout, "demo", demo_document(target)), common.output)
+
+    return with_target(expression, common, work)
+
+
 def target_of(words: tuple[str, ...], common: Common) -> TargetExpression:
     expression = one_target(words, common)
     if expression.path:
@@ -63,4 +80,4 @@ def run_ui(expression: Optional[TargetExpression], common: Common, tour: bool = 
     return 1 if problem else 0
 
 
-COMMANDS: dict[str, click.Command] = {"attach": attach}
+COMMANDS: dict[str, click.Command] = {"attach": attach, "demo": demo}

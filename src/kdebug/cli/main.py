@@ -5,7 +5,6 @@ Verbs are loaded when they are used: `--help` reads the table below and imports 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -57,7 +56,7 @@ VERBS = {
     "bundle": ("bundle", "verify, list or unpack a bundle"),
     "recipe": ("recipe", "list, show or check what captures take"),
     "doctor": ("system", "check what works here and what would fix the rest"),
-    "demo": ("overview", "start a practice target and look into it"),
+    "demo": ("attach", "start a practice target and look into it"),
     "completion": ("shell_completion", "print the completion script of a shell"),
     "version": ("system", "print the version"),
 }
@@ -80,6 +79,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f"did you mean {near[0]}?" if near else "see `kdebug --help`"
             raise UsageError(f"there is no verb {args[0]!r}", next_step=hint)

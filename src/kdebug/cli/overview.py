@@ -1,21 +1,17 @@
-"""attach and demo: one screen of what matters, and what to type next."""
+"""What attach and demo print in a pipe: one screen of what matters, and what to type next."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-import click
-
-from kdebug.cli.console import Document, emit
+from kdebug.cli.console import Document
 from kdebug.cli.files import entry_document
 from kdebug.cli.network import order, socket_document, socket_lines
 from kdebug.cli.processes import process_document, process_lines
 from kdebug.cli.system import access_checks
 from kdebug.cli.table import exact, size, table
-from kdebug.cli.verb import Common, common_options, with_target, within
 from kdebug.errors import KdebugError
-from kdebug.expression import TargetExpression
 from kdebug.mask import looks_secret
 from kdebug.protocol.files import Entry
 from kdebug.protocol.network import Socket
@@ -174,17 +170,3 @@ async def demo_document(target: Target) -> Document:
         "  kdebug cat demo:/etc/app/config.yaml",
     ]
     return Document(facts_document(target, facts), lambda wide: lines)
-
-
-@click.command("demo", help="Start a practice target without a shell, look into it, and end it.")
-@common_options()
-def demo(common: Common) -> int:
-    async def work(target: Target) -> int:
-        return emit(await within(common.timeout, "demo", demo_document(target)), common.output)
-
-    return with_target(TargetExpression("demo", ""), common, work)
-
-
-COMMANDS: dict[str, click.Command] = {
-    "demo": demo,
-}

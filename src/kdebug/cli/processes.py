@@ -14,7 +14,6 @@ from kdebug.cli.console import Document, emit, note, write_bytes
 from kdebug.cli.table import duration, exact, exact_list, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, document_verb, one_target, with_target
 from kdebug.errors import UsageError
-from kdebug.mask import looks_secret
 from kdebug.protocol.processes import FdInfo, LimitInfo, MapInfo, Process, ProcessDetail, ProcessPage
 from kdebug.sanitise import one_line
 from kdebug.target import Target
@@ -187,6 +186,8 @@ def _text(value: Any) -> str:
 
 
 async def env(target: Target, pid: int | None, reveal: bool) -> Document:
+    from kdebug.mask import looks_secret
+
     page = await target.environ(pid or 0)
     rows: list[dict[str, Any]] = []
     masked = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +14,7 @@ from kdebug.cli import console
 from kdebug.errors import DeadlinePassed, UsageError
 from kdebug.expression import EXAMPLES, OWNERS, TargetExpression, parse
 from kdebug.open import OpenOptions, PodOptions, open_target
+from kdebug.protocol.record import Record, dataclass, field
 from kdebug.target import Target
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT = 30.0
 
 
-@dataclass(frozen=True)
-class Common:
+@dataclass(frozen=True, eq=False, repr=False)
+class Common(Record):
     """Options that every verb on a target takes."""
 
     output: str

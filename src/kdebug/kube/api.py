@@ -12,11 +12,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Optional
 
-import aiohttp
-
 from kdebug import __version__
 from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
 from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
+from kdebug.kube.library import load_aiohttp
+
+load_aiohttp()
+import aiohttp  # noqa: E402
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
@@ -86,8 +88,11 @@ class Api:
         self._retired: list[aiohttp.ClientSession] = []
         """Clients with old certificates, which requests under way may still use."""
         self._renewing = asyncio.Lock()
+        self._closed = False
 
     def _client(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise closed_under_way()
         if self._session is None:
             try:
                 connector = aiohttp.TCPConnector(ssl=_tls(self.config.configuration))
@@ -179,6 +184,10 @@ class Api:
                     data = await _limited(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.unreachable(error, seconds) from error
+        except (AssertionError, RuntimeError) as error:
+            if not self._closed:
+                raise
+            raise closed_under_way() from error
         if response.status >= 400:
             raise refusal(response.status, data)
         try:
@@ -240,6 +249,10 @@ class Api:
                     yield line
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.unreachable(error, idle_seconds) from error
+        except (AssertionError, RuntimeError) as error:
+            if not self._closed:
+                raise
+            raise closed_under_way() from error
 
     async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
         """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
@@ -266,6 +279,10 @@ class Api:
             raise await self._handshake_refusal(error, path, params) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.unreachable(error, 0.0) from error
+        except (AssertionError, RuntimeError) as error:
+            if not self._closed:
+                raise
+            raise closed_under_way() from error
 
     async def _handshake_refusal(
         self, error: aiohttp.WSServerHandshakeError, path: str, params: Parameters
@@ -312,11 +329,18 @@ class Api:
         )
 
     async def close(self) -> None:
+        """Whoever still asks is told so: `ConnectionLost`."""
+        self._closed = True
         forget_copies()
         sessions = [*self._retired, *([self._session] if self._session is not None else [])]
         self._session, self._retired = None, []
         for session in sessions:
             await session.close()
+
+
+def closed_under_way() -> ConnectionLost:
+    """For requests that were under way when `Api.close` was called; aiohttp asserts that there are none."""
+    return ConnectionLost("the connection to the API server was closed")
 
 
 def _tls(configuration: Connection) -> ssl.SSLContext:

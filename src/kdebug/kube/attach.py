@@ -13,7 +13,7 @@ from typing import Any, Optional
 from urllib.parse import quote
 
 from kdebug.errors import ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
-from kdebug.kube import ephemeral, ladder, sessions
+from kdebug.kube import ephemeral, ladder
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.backend import PodBackend
 from kdebug.kube.ephemeral import ToolboxSpec
@@ -246,6 +246,8 @@ class Attachment:
         toolbox = worse.backend.toolbox
         if toolbox.name not in self.report.created:
             return
+        from kdebug.kube import sessions  # seldom needed
+
         try:
             await sessions.end(self.api, self.selected, toolbox.name, toolbox.image)
             self.report.ended.append(toolbox.name)
@@ -320,8 +322,8 @@ class Attachment:
             container=target, read_only=self.options.read_only, root_pid=self.options.root_pid
         )
         try:
-            info = await connection.send(request)
-            access = await connection.send(GetAccess())
+            # Asked together: the agent answers in order, and a far cluster takes its time for each.
+            info, access = await asyncio.gather(connection.send(request), connection.send(GetAccess()))
         except NotFound as error:
             await connection.close()
             raise Blind(

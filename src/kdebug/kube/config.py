@@ -7,7 +7,6 @@ words: it logs a plugin that fails and goes on without credentials.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import os
 import sys
@@ -175,6 +174,8 @@ def _current(config: dict[str, Any], paths: str) -> str:
 def _check_context(config: dict[str, Any], name: str) -> None:
     names = [str(_plain(item).get("name")) for item in config.get("contexts") or []]
     if name not in names:
+        import difflib
+
         near = difflib.get_close_matches(name, names, 3, 0.5) or names[:5]
         raise NotFound(
             f"there is no context {name} in the kubeconfig",

@@ -10,7 +10,7 @@ from kdebug import __version__
 from kdebug.channel.delivery import HOLD_VARIABLE, hold_command, hold_program
 from kdebug.errors import UsageError
 from kdebug.expression import TargetExpression
-from kdebug.kube import account, ephemeral, headroom, ladder
+from kdebug.kube import account, ephemeral, ladder
 from kdebug.kube.api import Api
 from kdebug.kube.attach import Attachment, AttachOptions
 from kdebug.kube.config import Choice, load_config
@@ -85,6 +85,8 @@ async def open_pod(
     api = await open_api(options, stack)
     selected = await choose(api, expression, pod, options.note)
     if not ephemeral.running(selected.pod, selected.container):
+        from kdebug.kube import headroom
+
         for line in await headroom.warnings(api, selected):
             options.note(line)
     attempt = Attachment(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass
 from typing import Optional
 
 from kdebug.errors import AccessDenied, Failed
@@ -12,6 +11,7 @@ from kdebug.kube.api import STRATEGIC_MERGE, Api, ServerRefusal
 from kdebug.kube.failures import IMAGE_REASONS, WAITING_IS_NORMAL
 from kdebug.kube.ladder import CUSTOM, MATCHING, Rung
 from kdebug.kube.pods import Object, Selected, container_status, pods_path
+from kdebug.protocol.record import Record, dataclass
 
 PREFIX = "kdebug-"
 """Every toolbox' name begins so; security teams may allow-list it."""
@@ -25,8 +25,8 @@ ASKED_IMAGE = "KDEBUG_IMAGE"
 """The image as it was asked for: admission may have written a mirror's or a digest in its place."""
 
 
-@dataclass(frozen=True)
-class Lifetime:
+@dataclass(frozen=True, eq=False, repr=False)
+class Lifetime(Record):
     """Seconds, as `hold` takes them."""
 
     ttl: float = 3600.0
@@ -34,8 +34,8 @@ class Lifetime:
     idle: float = 900.0
 
 
-@dataclass(frozen=True)
-class ToolboxSpec:
+@dataclass(frozen=True, eq=False, repr=False)
+class ToolboxSpec(Record):
     """What is the same on every rung."""
 
     image: str

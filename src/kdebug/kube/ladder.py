@@ -6,11 +6,11 @@ or SYS_PTRACE (ptrace(2), PTRACE_MODE_READ_FSCREDS). Pure: from a pod's object t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from kdebug.errors import UsageError
 from kdebug.kube.pods import Object, container_status, containers
+from kdebug.protocol.record import Record, dataclass
 
 MATCH, MATCH_CAPS, PTRACE, NETADMIN, SYSADMIN = "match", "match+caps", "ptrace", "netadmin", "sysadmin"
 MATCHING = (MATCH, MATCH_CAPS)
@@ -26,8 +26,8 @@ BASE: Object = {
 }
 
 
-@dataclass(frozen=True)
-class Identity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Identity(Record):
     """Whom the target runs as, as far as it is known."""
 
     uid: Optional[int]
@@ -36,8 +36,8 @@ class Identity:
     """status, spec, process, or "" where nothing tells."""
 
 
-@dataclass(frozen=True)
-class Rung:
+@dataclass(frozen=True, eq=False, repr=False)
+class Rung(Record):
     """One try: a security context, and why it should do."""
 
     name: str

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Optional
 from urllib.parse import quote
 
 from kdebug.errors import KdebugError, NotFound, UsageError
 from kdebug.expression import TargetExpression
 from kdebug.kube.api import Api, Parameters, ServerRefusal
+from kdebug.protocol.record import Record, dataclass
 
 Object = dict[str, Any]
 
@@ -26,14 +25,14 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 NAMES_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class Selected:
+@dataclass(frozen=True, eq=False, repr=False)
+class Selected(Record):
     """One container of one pod."""
 
     pod: Object
     """As the API server wrote it."""
     container: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """What was chosen for the user, and how to choose otherwise."""
 
     @property
@@ -115,6 +114,8 @@ async def _near(api: Api, name: str, path: str) -> str:
     except (ServerRefusal, KdebugError):
         return ""
     names = [str(item["metadata"]["name"]) for item in listed.get("items", [])]
+    import difflib
+
     near = [other for other in names if name in other] + difflib.get_close_matches(name, names, 3, 0.5)
     unique = list(dict.fromkeys(near))[:NAMES_SHOWN]
     return f"did you mean {' or '.join(unique)}?" if unique else ""

@@ -24,8 +24,8 @@ from kdebug.kube.pods import Object, Selected, container_status, pods_path
 from kdebug.protocol.hello import hash_sources
 from kdebug.target.connection import Connection
 
-EARLY_TRIES = (0.05, 0.05, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4)
-"""Seconds before each of at most 8 tries, within 1.5 s of the PATCH."""
+EARLY_TRIES = (0.1, 0.05, 0.04, 0.04, 0.05, 0.1, 0.3, 0.6)
+"""Seconds before each of at most 8 tries, within 1.5 s of the PATCH; most where most containers start."""
 LATE_TRIES, LATE_PAUSE = 6, 0.25
 """Once the kubelet says that it runs, an exec that fails is tried again this often."""
 WATCH_SECONDS = 240

@@ -7,9 +7,8 @@ changing anything. What cannot be tried without harm is answered from the kernel
 from __future__ import annotations
 
 import os
-import socket
-from typing import Callable, Optional
 
+from kdebug.annotations import Callable, Optional
 from kdebug.errors import KdebugError
 from kdebug.probe.capabilities import capability_names
 from kdebug.probe.identity import read_small
@@ -127,7 +126,9 @@ def _packet_capture(proc: str, pid: int) -> Ability:
         return Ability("packet capture", None, f"whether the network is shared cannot be read: {same}")
 
     def attempt() -> str:
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+        import _socket  # socket itself would load `selectors` and `enum`
+
+        _socket.socket(_socket.AF_PACKET, _socket.SOCK_RAW, 0).close()
         return "a packet socket could be opened"
 
     return _try("packet capture", attempt, "NET_RAW (rung netadmin)")

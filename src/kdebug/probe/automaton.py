@@ -6,8 +6,7 @@ plain Python it never holds the interpreter's lock for long.
 
 from __future__ import annotations
 
-from typing import Any, Optional, Protocol
-
+from kdebug.annotations import Any, Optional, Protocol
 from kdebug.probe.pattern import (
     BEGIN,
     END,

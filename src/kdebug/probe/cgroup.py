@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Optional
 
-from kdebug.errors import KdebugError, NotFound, TargetEnded
+from kdebug.annotations import Any, Callable, Optional
+from kdebug.errors import AccessDenied, KdebugError, NotFound, TargetEnded
 from kdebug.probe import cgroup_parse as parse
 from kdebug.probe.cgroup_place import Place, Read, find_place
 from kdebug.probe.identity import read_small
@@ -35,14 +35,17 @@ def cgroup_info(pid: int, *, proc: str = "/proc", read_target: Read, read_host: 
     facts = _Facts()
     places: dict[str, Place] = {}
     for controller in ("memory", "cpu", "cpuacct", "pids"):
+        why = UNSEEN
         try:
             place = find_place(proc, pid, controller, read_target, read_host)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise TargetEnded(f"the target process {pid} has ended") from error
+        except AccessDenied as denied:
+            place, why = None, denied.why or denied.what
         if controller == "cpuacct" and (place is None or place.version == 2):
             continue  # v2 counts CPU time in cpu.stat
         if place is None:
-            facts.reasons[controller] = UNSEEN
+            facts.reasons[controller] = why
             continue
         places[controller] = place
         _READERS[controller, place.version](facts, place)

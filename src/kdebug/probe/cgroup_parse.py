@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
 
+from kdebug.annotations import Optional, Union
 from kdebug.protocol.system import Pressure
 
 NO_LIMIT_V1 = 2**62

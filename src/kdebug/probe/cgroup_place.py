@@ -8,13 +8,13 @@ all containers. The agent's own cgroup is never taken for the target's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Callable, Optional
 
-from kdebug.errors import KdebugError
+from kdebug.annotations import Callable, Optional
+from kdebug.errors import AccessDenied, KdebugError
 from kdebug.probe.cgroup_parse import controller_paths
 from kdebug.probe.identity import read_small
 from kdebug.probe.mounts import iter_mounts
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import Mount
 
 Read = Callable[[str], bytes]
@@ -29,8 +29,8 @@ _PROBES = {
 """A file that every cgroup of the controller has (pids: every one but the root)."""
 
 
-@dataclass(frozen=True)
-class Place:
+@dataclass(frozen=True, eq=False, repr=False)
+class Place(Record):
     """Reads one controller's files of the target's cgroup."""
 
     version: int
@@ -44,7 +44,10 @@ class Place:
 
 
 def find_place(proc: str, pid: int, controller: str, read_target: Read, read_host: Read) -> Optional[Place]:
-    """The place for `controller` ("memory", "cpu", "pids"); None when there is none."""
+    """The place for `controller` ("memory", "cpu", "pids"); None when there is none.
+
+    Raises `AccessDenied` when there is one that may not be read.
+    """
     probe = _PROBES[controller]
     paths = controller_paths(read_small(f"{proc}/{pid}/cgroup").decode("utf-8", "surrogateescape"))
     candidates = [
@@ -54,12 +57,17 @@ def find_place(proc: str, pid: int, controller: str, read_target: Read, read_hos
     ]
     if _same_mounts(proc, pid) or not candidates:
         candidates += _candidates(proc, 0, paths, controller, read_host, "the target's cgroup")
+    denied: Optional[AccessDenied] = None
     for place in candidates:
         try:
             place.file(probe)
+            return place
+        except AccessDenied as error:
+            denied = denied or error
         except KdebugError:
             continue
-        return place
+    if denied is not None:
+        raise denied
     return None
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 import time
-from collections.abc import Iterator
-from typing import Callable, Optional
 
+from kdebug import threads
+from kdebug.annotations import Callable, Iterator, Optional
 from kdebug.errors import Failed, KdebugError, NotFound, UsageError
 from kdebug.probe.files import entry_from
 from kdebug.probe.place import Place, find, lstat, word
@@ -126,7 +125,7 @@ def set_times(root: Root, request: SetTimes) -> Changed:
 class Step:
     """What one answer's worth of work did."""
 
-    def __init__(self, request: TreeChange, cancelled: threading.Event) -> None:
+    def __init__(self, request: TreeChange, cancelled: threads.Event) -> None:
         self._request = request
         self._cancelled = cancelled
         self._until = time.monotonic() + STEP_SECONDS
@@ -216,7 +215,7 @@ class Descent:
         os.close(self._fd)
 
 
-def remove(root: Root, request: Remove, proc: str, cancelled: threading.Event) -> Changed:
+def remove(root: Root, request: Remove, proc: str, cancelled: threads.Event) -> Changed:
     _refuse_root(root, request.path, "the root of the target is never removed")
     with find(root, request.path, follow=False) as place:
         if place.status is None:
@@ -249,7 +248,7 @@ def _refuse_root(root: Root, path: str, why: str) -> None:
         raise UsageError(f"{path} is refused", why=why)
 
 
-def _remove_tree(place: Place, request: Remove, proc: str, cancelled: threading.Event) -> Changed:
+def _remove_tree(place: Place, request: Remove, proc: str, cancelled: threads.Event) -> Changed:
     step = Step(request, cancelled)
     above = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.fd)
     top = Descent(above, place.path.rpartition("/")[0] or "/", proc, request.cross_mounts)
@@ -325,7 +324,7 @@ def _next_directory(walk: Descent, kept: set[bytes], step: Step) -> Optional[byt
     return None
 
 
-def chmod(root: Root, request: Chmod, proc: str, cancelled: threading.Event) -> Changed:
+def chmod(root: Root, request: Chmod, proc: str, cancelled: threads.Event) -> Changed:
     if request.recursive:
         _refuse_root(root, request.path, "the modes of a whole root are never changed")
     fd = root.open(request.path, os.O_PATH)
@@ -362,7 +361,7 @@ def _chmod_one(fd: int, request: Chmod, status: os.stat_result) -> None:
         _chmod_fd(fd, wanted)
 
 
-def _chmod_tree(fd: int, request: Chmod, proc: str, cancelled: threading.Event) -> Changed:
+def _chmod_tree(fd: int, request: Chmod, proc: str, cancelled: threads.Event) -> Changed:
     """Pre-order as chmod -R; entries that earlier steps did are passed over by their number."""
     step, passed = Step(request, cancelled), 0
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Any, Optional
 
+from kdebug.annotations import Any, Iterator, Optional
 from kdebug.probe.rooted import Root
 from kdebug.probe.tree_files import OpenedFile, TreeFiles
 from kdebug.protocol.search import Checksum, Digest, Progress

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from typing import Optional
+from kdebug.annotations import Optional
 
-_ID = re.compile(r"(?:^|[/:-])(?<!conmon-)([0-9a-f]{64})(?:\.scope)?(?=/|$)")
+_DIGITS = 64
 """containerd and docker: .../ID; systemd driver: cri-containerd-ID.scope, crio-ID.scope, docker-ID.scope;
 a private cgroup namespace seen from outside: /../ID (cgroup_namespaces(7)). crio-conmon-ID.scope holds the
 monitor of a container, which is outside of it."""
@@ -18,8 +17,16 @@ def parse_container_id(text: str) -> Optional[str]:
     """
     # Not splitlines(): a cgroup's name may hold what Python, not the kernel, takes for a line end.
     for line in text.split("\n"):
-        path = line.split(":", 2)[-1]
-        found = _ID.findall(path)
-        if found:
-            return str(found[-1])
+        for name in reversed(line.split(":", 2)[-1].split("/")):
+            found = _id_in(name.removesuffix(".scope"))
+            if found:
+                return found
     return None
+
+
+def _id_in(name: str) -> str:
+    """The id at the end of one cgroup's name; "" when there is none."""
+    before, found = name[:-_DIGITS], name[-_DIGITS:]
+    if len(found) < _DIGITS or found.strip("0123456789abcdef") or before.endswith("conmon-"):
+        return ""
+    return found if before[-1:] in ("", ":", "-") else ""

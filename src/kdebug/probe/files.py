@@ -6,12 +6,10 @@ import errno
 import itertools
 import os
 import stat
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional, Protocol
 
+from kdebug import threads
+from kdebug.annotations import TYPE_CHECKING, Iterator, Optional, Protocol
 from kdebug.errors import Failed, KdebugError, NotFound, from_os_error
 from kdebug.probe.rooted import Root, kind_of
 from kdebug.probe.rooted_walk import path_text
@@ -142,9 +140,9 @@ class OpenFiles:
     """Files that are being read, by handle: "device:inode:serial" in hex. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._serials = itertools.count(1)
-        self._files: OrderedDict[str, OpenFile] = OrderedDict()
+        self._files: dict[str, OpenFile] = {}
         self._closed = False
 
     def read(self, root: Place, request: ReadFile) -> FileChunk:
@@ -164,7 +162,7 @@ class OpenFiles:
             return packing.packed(chunk, file.chain, request.digest, request.compress)
         return chunk
 
-    def digest(self, root: Place, request: DigestRange, cancelled: threading.Event) -> RangeDigest:
+    def digest(self, root: Place, request: DigestRange, cancelled: threads.Event) -> RangeDigest:
         """SHA-256 of a range as it is now, holes as zeros."""
         from kdebug.probe import packing
 
@@ -176,7 +174,7 @@ class OpenFiles:
         finally:
             self._release(file)
 
-    def follow(self, root: Place, request: FollowFile, cancelled: threading.Event) -> FileChunk:
+    def follow(self, root: Place, request: FollowFile, cancelled: threads.Event) -> FileChunk:
         """Wait for bytes past `offset`, a shorter file, or another file under the name.
 
         When the name leads elsewhere, to a file that has something in it already, the old one is read to
@@ -228,7 +226,7 @@ class OpenFiles:
         with self._lock:
             file = self._files.get(handle)
             if file is not None:
-                self._files.move_to_end(handle)
+                self._files[handle] = self._files.pop(handle)
                 file.users += 1
                 return file
         return self._open(root, path, handle)
@@ -257,7 +255,7 @@ class OpenFiles:
                 self._drop(twin)
             self._files[file.handle] = file
             while len(self._files) > MAX_OPEN_FILES:
-                self._drop(self._files.popitem(last=False)[1])
+                self._drop(self._files.pop(next(iter(self._files))))
         return file
 
     def _release(self, file: OpenFile) -> None:

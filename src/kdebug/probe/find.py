@@ -7,9 +7,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
-from typing import Callable, Optional
 
+from kdebug.annotations import Callable, Iterator, Optional
 from kdebug.probe.files import entry_from, examine
 from kdebug.probe.rooted import Root
 from kdebug.probe.rooted_walk import path_bytes, path_text

@@ -8,9 +8,8 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Iterator
-from typing import Optional, Union
 
+from kdebug.annotations import Iterator, Optional, Union
 from kdebug.probe.find import name_test
 from kdebug.probe.matcher import FixedMatcher, PatternMatcher, Span, Spans, Stop, matcher
 from kdebug.probe.rooted import Root

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from typing import Optional
 
+from kdebug.annotations import Iterator, Optional
 from kdebug.errors import AccessDenied, Failed, KdebugError, NotFound, from_os_error
 from kdebug.probe.process_fds import DELETED, iter_fds
 from kdebug.probe.process_scope import Scope

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
-from dataclasses import dataclass
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.container_id import parse_container_id
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import AgentInfo, TargetInfo
 
 MAX_SMALL = 64 * 1024
 
 
-@dataclass(frozen=True)
-class FoundTarget:
+@dataclass(frozen=True, eq=False, repr=False)
+class FoundTarget(Record):
     pid: int
     start_ticks: int
     name: str
@@ -158,4 +159,16 @@ def _psutil_version() -> Optional[str]:
     """Found without importing it: the question must not cost the memory that it asks about."""
     from importlib.util import find_spec
 
+    add_site_packages()
     return "present" if find_spec("psutil") else None
+
+
+def add_site_packages() -> None:
+    """A delivered agent starts without the image's own packages (-S), of which it seldom needs one."""
+    if sys.flags.no_site and "site" not in sys.modules:
+        try:
+            import site
+
+            site.main()
+        except ImportError:
+            pass  # our own image has no site, and psutil where it is found

@@ -4,10 +4,9 @@ fastest that is sure to end."""
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
-from typing import Callable, Optional, Union
 
+from kdebug import threads
+from kdebug.annotations import Callable, Iterator, Optional, Union
 from kdebug.probe.pattern import Tree, expression, literal, needed, parse
 from kdebug.probe.pattern_cost import STEPS, Cost, cost
 
@@ -28,7 +27,7 @@ class Stop:
     """Whether the request that is being answered was cancelled: each page of a search has its own."""
 
     def __init__(self) -> None:
-        self.current: Optional[threading.Event] = None
+        self.current: Optional[threads.Event] = None
 
     def is_set(self) -> bool:
         return self.current is not None and self.current.is_set()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-from collections.abc import Iterator
-from typing import Callable, Optional
 
+from kdebug.annotations import Callable, Iterator, Optional
 from kdebug.errors import AccessDenied, KdebugError, NotFound
 from kdebug.probe.process_static import reason_of
+from kdebug.protocol.record import replace
 from kdebug.protocol.system import Mount
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "afs", "lustre", "glusterfs", "virtiofs")
 """Asking a network file system for its size can block for ever when its server is gone (statfs(2))."""
 SizeOf = Callable[[str, int], os.statvfs_result]
@@ -21,7 +18,11 @@ SizeOf = Callable[[str, int], os.statvfs_result]
 
 def unescape(text: bytes) -> str:
     r"""\040 is a blank: the kernel escapes blank, tab, line feed and backslash."""
-    return _OCTAL.sub(lambda m: bytes([int(m.group(1), 8) & 0xFF]), text).decode("utf-8", "surrogateescape")
+    if b"\\" in text:
+        import re  # seldom needed
+
+        text = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8) & 0xFF]), text)
+    return text.decode("utf-8", "surrogateescape")
 
 
 def parse_mount(line: bytes) -> Mount:
@@ -62,12 +63,12 @@ def iter_mounts(pid: int, *, proc: str = "/proc", statvfs: Optional[SizeOf] = No
 
 def _with_size(mount: Mount, statvfs: SizeOf, remote: list[str]) -> Mount:
     if mount.filesystem.startswith(REMOTE) or f"{mount.path}/".startswith(tuple(remote)):
-        return dataclasses.replace(mount, error="size not asked: a network file system could block")
+        return replace(mount, error="size not asked: a network file system could block")
     try:
         size = statvfs(mount.path, mount.mount_id)
     except KdebugError as error:
-        return dataclasses.replace(mount, error=str(error))
-    return dataclasses.replace(
+        return replace(mount, error=str(error))
+    return replace(
         mount,
         size_bytes=size.f_blocks * size.f_frsize,
         used_bytes=(size.f_blocks - size.f_bfree) * size.f_frsize,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.probe import netlink
 
 RTM_GETADDR = 22

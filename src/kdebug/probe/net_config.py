@@ -7,8 +7,8 @@ import os
 import re
 import struct
 import sys
-from typing import Callable, Optional
 
+from kdebug.annotations import Callable, Optional
 from kdebug.errors import KdebugError
 from kdebug.probe.identity import read_small
 from kdebug.probe.net_addresses import interface_addresses

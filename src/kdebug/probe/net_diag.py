@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from kdebug.annotations import Iterator
 from kdebug.probe import netlink
 
 SOCK_DIAG_BY_FAMILY = 20
@@ -62,10 +62,16 @@ class InetFacts(NamedTuple):
 
 
 def udp_facts(family: int) -> Iterator[InetFacts]:
-    """Every UDP socket of this network namespace and AF_INET or AF_INET6. Raises `OSError`."""
+    """Every UDP socket of this network namespace and AF_INET or AF_INET6. Raises `OSError`, at once.
+
+    The kernel goes on where it was by counting the sockets of one port: whoever took the rest only when
+    his own reader asks would miss some that stay while others close. Kept are 72 bytes a socket.
+    """
+    size, taken = _MESSAGE.size, bytearray()
     for body in _inet_dump(family, socket.IPPROTO_UDP, 0):
-        if len(body) >= _MESSAGE.size:
-            yield parse_udp(body)
+        if len(body) >= size:
+            taken += body[:size]
+    return (parse_udp(bytes(taken[at : at + size])) for at in range(0, len(taken), size))
 
 
 def parse_udp(body: bytes) -> InetFacts:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+
+from kdebug.annotations import Iterator
 
 
 class Owners:

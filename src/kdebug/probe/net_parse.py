@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 import sys
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.probe.net_diag import InetFacts
 from kdebug.protocol.network import Socket
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+
+from kdebug.annotations import Iterator
 
 ROUTE, SOCK_DIAG = 0, 4
 _ERROR, _DONE = 2, 3

@@ -3,15 +3,15 @@ which is five times as fast as the interpreter's own SHA-256."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import stat
-import threading
-from typing import Optional
 
+from kdebug import threads
+from kdebug.annotations import Optional
 from kdebug.errors import Failed
 from kdebug.protocol.files import FileChunk
+from kdebug.protocol.record import replace
 from kdebug.protocol.transfer import DigestRange, RangeDigest
 
 LEVEL = 1
@@ -29,7 +29,7 @@ class Chain:
     or delay; pieces have digests of their own from there on."""
 
     def __init__(self) -> None:
-        self._ready = threading.Condition()
+        self._ready = threads.Condition()
         self._digest = hashlib.sha256()
         self._position = 0
         self._broken = False
@@ -63,10 +63,10 @@ def packed(chunk: FileChunk, chain: Optional[Chain], digest: bool, compress: boo
         deflated = zlib.compress(data, LEVEL)
         data = deflated if len(deflated) < len(data) else data
     is_packed = data is not chunk.data
-    return dataclasses.replace(chunk, sha256=sha256, chained=chained, packed=is_packed, data=data)
+    return replace(chunk, sha256=sha256, chained=chained, packed=is_packed, data=data)
 
 
-def range_digest(fd: int, request: DigestRange, cancelled: threading.Event) -> RangeDigest:
+def range_digest(fd: int, request: DigestRange, cancelled: threads.Event) -> RangeDigest:
     """`OSError` as pread(2) raises it; `Failed` when it is cancelled or not a regular file."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise Failed(f"{request.path} is not a regular file")

@@ -11,8 +11,8 @@ or None), ("at", what).
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
 
+from kdebug.annotations import Any, Optional
 from kdebug.errors import UsageError
 
 Tree = tuple[Any, ...]

@@ -8,10 +8,9 @@ bound errs to the high side only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
-
+from kdebug.annotations import Optional
 from kdebug.probe.pattern import BEGIN, Tree
+from kdebug.protocol.record import Record, dataclass
 
 STEPS = 30_000_000
 """Of one search: some 0.3 s on a slow core."""
@@ -20,8 +19,8 @@ FEW = 16
 MAX_FACTOR = 1000
 
 
-@dataclass(frozen=True)
-class Cost:
+@dataclass(frozen=True, eq=False, repr=False)
+class Cost(Record):
     degree: int
     factor: int
 

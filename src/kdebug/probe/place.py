@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.errors import AccessDenied, Failed, KdebugError, UsageError, from_os_error
 from kdebug.probe.rooted import Root, kind_of
 from kdebug.probe.rooted_walk import MAX_LINKS, path_bytes, path_text

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from typing import Callable, Optional, TypeVar
 
+from kdebug.annotations import Callable, Optional, TypeVar
 from kdebug.errors import AccessDenied, NotFound
 from kdebug.probe import process_limits
 from kdebug.probe.capabilities import capability_names
@@ -18,6 +17,7 @@ from kdebug.probe.process_signal import check_same
 from kdebug.probe.process_static import ENDED, UserName, read_link, reason_of
 from kdebug.probe.process_table import TICKS, ProcessTable
 from kdebug.protocol.processes import Capabilities, LimitInfo, Process, ProcessDetail, ThreadInfo
+from kdebug.protocol.record import replace
 
 T = TypeVar("T")
 MAX_THREADS = 1000
@@ -120,7 +120,7 @@ class _Reader:
         raw = self._try("cmdline", lambda: self._file("cmdline"))
         if raw is None:
             return row
-        return dataclasses.replace(row, cmdline=parse_cmdline(raw), cmdline_truncated=len(raw) >= MAX_SMALL)
+        return replace(row, cmdline=parse_cmdline(raw), cmdline_truncated=len(raw) >= MAX_SMALL)
 
     def _cgroup(self) -> bytes:
         return self._file("cgroup")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 
+from kdebug.annotations import Iterator
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.process_parse import text_of
 from kdebug.probe.process_static import ENDED, reason_of

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Iterator
-from typing import Optional
 
+from kdebug.annotations import Iterator, Optional
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.identity import read_small
 from kdebug.probe.process_static import ENDED, read_link, reason_of
@@ -17,8 +15,14 @@ _ACCESS = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
 DELETED = " (deleted)"
 """What the kernel appends to the path of an unlinked file (proc(5)). A file may be named so, too:
 `deleted` is only said when no link to the inode is left."""
-_RELEASE = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
-KERNEL_COUNTS = _RELEASE >= (6, 2)
+
+
+def _release() -> tuple[int, ...]:
+    """Major and minor number of the kernel; what is no number counts as 0."""
+    return tuple(int(part) if part.isdigit() else 0 for part in os.uname().release.split(".")[:2])
+
+
+KERNEL_COUNTS = _release() >= (6, 2)
 """Since Linux 6.2 the size of /proc/PID/fd is the number of descriptors (proc_pid_fd(5))."""
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
+from kdebug.annotations import Optional
+from kdebug.probe.identity import add_site_packages
 from kdebug.probe.process_static import NEEDS
 from kdebug.protocol.processes import IoDetail
 
 
 def io_detail(pid: int, reasons: dict[str, str]) -> Optional[IoDetail]:
     """None with the reason under "io" where psutil is missing or /proc/PID/io may not be read."""
+    add_site_packages()
     try:
         import psutil
     except ImportError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Callable, Optional
 
+from kdebug.annotations import Callable, Optional
 from kdebug.errors import AccessDenied, NotFound
 from kdebug.probe.identity import read_small
 from kdebug.probe.process_fds import count_fds

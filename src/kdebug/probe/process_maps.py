@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
+from kdebug.annotations import Iterator
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.process_static import ENDED, reason_of
 from kdebug.protocol.processes import MapInfo

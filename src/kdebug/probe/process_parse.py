@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from kdebug.annotations import Optional
 
 PF_EXITING, PF_FORKNOEXEC, PF_SUPERPRIV, PF_KTHREAD = 0x4, 0x40, 0x100, 0x00200000
 """include/linux/sched.h; stat field 9."""
 
 
-class Stat(NamedTuple):
+class Stat:
     """The fields of /proc/PID/stat that we use, in its units."""
 
-    name: bytes
-    state: str
-    ppid: int
-    process_group: int
-    session: int
-    tty: int
-    flags: int
-    user_ticks: int
-    system_ticks: int
-    priority: int
-    nice: int
-    threads: int
-    start_ticks: int
-    vsize: int
-    image: bytes
-    """Start of code and of stack, moved by every exec; the same for all where the reader may not trace."""
+    __slots__ = (
+        "flags",
+        "image",
+        "name",
+        "nice",
+        "ppid",
+        "priority",
+        "process_group",
+        "session",
+        "start_ticks",
+        "state",
+        "system_ticks",
+        "threads",
+        "tty",
+        "user_ticks",
+        "vsize",
+    )  # fmt: skip
+
+    def __init__(self, name: bytes, fields: list[bytes]) -> None:
+        self.name = name
+        self.state = chr(fields[0][0])
+        self.ppid = int(fields[1])
+        self.process_group = int(fields[2])
+        self.session = int(fields[3])
+        self.tty = int(fields[4])
+        self.flags = int(fields[6])
+        self.user_ticks = int(fields[11])
+        self.system_ticks = int(fields[12])
+        self.priority = int(fields[15])
+        self.nice = int(fields[16])
+        self.threads = int(fields[17])
+        self.start_ticks = int(fields[19])
+        self.vsize = int(fields[20])
+        self.image = b" ".join(fields[23:26:2])
+        """Start of code and of stack, moved by every exec; the same for all where the reader may not
+        trace."""
 
 
 def parse_stat(text: bytes) -> Stat:
@@ -35,23 +55,7 @@ def parse_stat(text: bytes) -> Stat:
     fields = text[close_at + 2 :].split()
     if open_at < 0 or close_at < open_at or len(fields) < 21:
         raise ValueError("not the text of /proc/PID/stat")
-    return Stat(
-        text[open_at + 1 : close_at],
-        chr(fields[0][0]),
-        int(fields[1]),
-        int(fields[2]),
-        int(fields[3]),
-        int(fields[4]),
-        int(fields[6]),
-        int(fields[11]),
-        int(fields[12]),
-        int(fields[15]),
-        int(fields[16]),
-        int(fields[17]),
-        int(fields[19]),
-        int(fields[20]),
-        b" ".join(fields[23:26:2]),
-    )
+    return Stat(text[open_at + 1 : close_at], fields)
 
 
 def exec_mark(stat: Stat) -> tuple[bytes, int, bytes]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from kdebug.annotations import TYPE_CHECKING, Iterator
 from kdebug.protocol.processes import Process
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.probe.process_parse import parse_status
 from kdebug.probe.process_static import read_at
 

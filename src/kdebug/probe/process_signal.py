@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.identity import read_small
 from kdebug.probe.process_parse import parse_stat
@@ -37,6 +36,8 @@ def send_signal(proc: str, pid: int, start_ticks: int, number: int) -> None:
         # Checked after the descriptor is held, so the pid cannot change hands in between.
         check_same(proc, pid, start_ticks)
         if fd is not None:
+            import signal  # brings `enum`: only who sends one pays for it
+
             signal.pidfd_send_signal(fd, number)
         else:
             os.kill(pid, number)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Callable, NamedTuple, Optional, TypeVar
 
+from kdebug.annotations import Callable, Optional, TypeVar
 from kdebug.probe.container_id import parse_container_id
 from kdebug.probe.process_parse import parse_cmdline, parse_owner, text_of
 
@@ -20,15 +20,22 @@ ENDED = (FileNotFoundError, ProcessLookupError)
 """What reading below /proc/PID raises once the process is no more (ENOENT, ESRCH)."""
 
 
-class Static(NamedTuple):
-    uid: Optional[int]
-    gid: Optional[int]
-    user: Optional[str]
-    cmdline: Optional[tuple[str, ...]]
-    cmdline_truncated: bool
-    exe: Optional[str]
-    container: Optional[str]
-    reasons: dict[str, str]
+class Static:
+    """Kept for every process, so without a dictionary each."""
+
+    __slots__ = ("cmdline", "cmdline_truncated", "container", "exe", "gid", "reasons", "uid", "user")
+
+    def __init__(
+        self, uid: Optional[int], gid: Optional[int], user: Optional[str],
+        cmdline: Optional[tuple[str, ...]], cmdline_truncated: bool, exe: Optional[str],
+        container: Optional[str], reasons: dict[str, str],
+    ) -> None:  # fmt: skip
+        self.uid, self.gid, self.user = uid, gid, user
+        self.cmdline, self.cmdline_truncated = cmdline, cmdline_truncated
+        self.exe, self.container, self.reasons = exe, container, reasons
+
+    def same_as(self, other: Optional[Static]) -> bool:
+        return other is not None and all(getattr(self, n) == getattr(other, n) for n in self.__slots__)
 
 
 def read_at(dir_fd: int, path: str, limit: int) -> bytes:

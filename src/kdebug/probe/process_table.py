@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
-from typing import Optional
 
+from kdebug import threads
+from kdebug.annotations import Optional
 from kdebug.errors import Failed
 from kdebug.probe.process_fds import count_fds
 from kdebug.probe.process_parse import PF_KTHREAD, Stat, exec_mark, parse_stat, text_of
@@ -76,7 +76,7 @@ class ProcessTable:
         self.known: dict[int, Known] = {}
         self._gone: list[tuple[int, Key]] = []
         self.generation = self._floor = time.time_ns() // 1000
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
 
     def __del__(self) -> None:
         if self.proc_fd >= 0:
@@ -152,7 +152,10 @@ class ProcessTable:
             return
         static = read_static(self.proc_fd, pid, bool(stat.flags & PF_KTHREAD), self._user_name)
         # The pid may have been given to another process between the two reads.
-        if static != known.static and parse_stat(self._read(pid, "stat")).start_ticks != known.key[1]:
+        if (
+            not static.same_as(known.static)
+            and parse_stat(self._read(pid, "stat")).start_ticks != known.key[1]
+        ):
             raise ProcessLookupError(pid)
         # The first time is staggered by pid, so that one pass re-reads one row in sixteen and not all.
         known.due = self.generation + (1 + pid % REVALIDATE_EVERY if first else REVALIDATE_EVERY)

@@ -10,14 +10,12 @@ is the agent itself, since the kernel answers for whoever asks.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-import threading
-from collections.abc import Iterator
-from typing import Any, Optional
 
+from kdebug import threads
+from kdebug.annotations import Any, Callable, Optional
 from kdebug.errors import (
     AccessDenied,
     Failed,
@@ -55,6 +53,19 @@ def kind_of(mode: int) -> str:
     return next((word for test, word in tests if test(mode)), "unknown")
 
 
+class _InUse:
+    """`with` for `Root`; contextlib's own would bring `functools` and `collections` into every agent."""
+
+    def __init__(self, begin: Callable[[], int], end: Callable[[], None]) -> None:
+        self._begin, self._end = begin, end
+
+    def __enter__(self) -> int:
+        return self._begin()
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+
 class Root:
     """A pinned root directory. All methods raise `KdebugError`s only; thread-safe."""
 
@@ -64,7 +75,7 @@ class Root:
         self._walk_only = force_walk
         self._pid = 0
         self._pid_fd = -1
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._users = 0
         self._closed = False
 
@@ -119,19 +130,21 @@ class Root:
                     os.close(fd)
             self._fd = self._pid_fd = -1
 
-    @contextlib.contextmanager
-    def _in_use(self) -> Iterator[int]:
+    def _in_use(self) -> _InUse:
         """The root's descriptor, kept open meanwhile: another directory could get its number."""
+        return _InUse(self._begin_use, self._end_use)
+
+    def _begin_use(self) -> int:
         with self._lock:
             if self._closed:
                 raise Failed("the target was closed")
             self._users += 1
-        try:
-            yield self._fd
-        finally:
-            with self._lock:
-                self._users -= 1
-                self._close_unused()
+            return self._fd
+
+    def _end_use(self) -> None:
+        with self._lock:
+            self._users -= 1
+            self._close_unused()
 
     def check_alive(self) -> None:
         """Raise `NotFound` once the process has ended: its mounts may be gone with it.

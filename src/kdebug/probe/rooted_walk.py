@@ -10,9 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import deque
-from typing import Optional
 
+from kdebug.annotations import Optional
 from kdebug.probe import syscalls
 
 MAX_LINKS = 40
@@ -47,7 +46,7 @@ class Walk:
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
         self._stack: list[tuple[bytes, int]] = []
-        self._todo: deque[bytes] = deque()
+        self._todo: list[bytes] = []
         self._links = 0
         self._must_be_directory = False
         self.stopped_at: Optional[os.stat_result] = None
@@ -80,11 +79,11 @@ class Walk:
         parts = path.split(b"/")
         if not self._todo and parts[-1] in (b"", b".", b".."):
             self._must_be_directory = True
-        self._todo.extendleft(reversed([part for part in parts if part not in (b"", b".")]))
+        self._todo[:0] = [part for part in parts if part not in (b"", b".")]
 
     def _steps(self, follow_last: bool) -> int:
         while self._todo:
-            name = self._todo.popleft()
+            name = self._todo.pop(0)
             if name == b"..":
                 self._up()
                 continue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any, Optional
+
+from kdebug.annotations import Any, Optional
 
 SYS_OPENAT2 = 437
 """The same number on every architecture: calls after 2019 share one table."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from typing import Any, Callable, Optional
 
+from kdebug.annotations import Any, Callable, Iterator, Optional
 from kdebug.probe import syscalls
 from kdebug.probe.rooted import Root, owner_text
 from kdebug.probe.walk import Step, TreeWalk

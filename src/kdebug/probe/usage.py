@@ -5,9 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-from collections.abc import Iterator
-from typing import Optional
 
+from kdebug.annotations import Iterator, Optional
 from kdebug.probe.rooted import Root, kind_of
 from kdebug.probe.walk import Level, Step, TreeWalk
 from kdebug.protocol.search import DiskUsage, Progress, Usage

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
-
+from kdebug.annotations import Callable, Optional
 from kdebug.errors import KdebugError
 
 MAX_USERS = 10_000

@@ -15,9 +15,8 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, Optional
 
+from kdebug.annotations import Any, Iterator, Optional
 from kdebug.probe import syscalls
 from kdebug.probe.rooted import Root, owner_text
 from kdebug.probe.rooted_walk import path_bytes, path_text

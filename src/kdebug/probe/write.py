@@ -11,9 +11,9 @@ import errno
 import itertools
 import os
 import stat
-import threading
-from typing import Optional
 
+from kdebug import threads
+from kdebug.annotations import Optional
 from kdebug.errors import Failed, KdebugError, UsageError
 from kdebug.probe.files import entry_from
 from kdebug.probe.place import Place, find, word
@@ -44,7 +44,7 @@ class OpenWrite:
     def __init__(self, place: Place, request: BeginWrite, proc: str) -> None:
         self.place = place
         self.replace = request.replace
-        self.lock = threading.Lock()
+        self.lock = threads.Lock()
         self.ended = False
         self.notes: list[str] = []
         self._proc = proc
@@ -230,7 +230,7 @@ class Writes:
     """The files that one session is writing, by handle. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._numbers = itertools.count(1)
         self._open: dict[str, OpenWrite] = {}
         self._closed = False

@@ -7,13 +7,13 @@ bytes that are not UTF-8 as lone surrogates, which JSON's \\uXXXX escapes take t
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import typing
-from typing import Any, Callable, TypeVar, Union
+import sys
 
+from kdebug.annotations import Any, Callable, Optional, TypeVar, cast
 from kdebug.errors import ProtocolViolation
+from kdebug.protocol import plain_json
+from kdebug.protocol.record import REQUIRED, Record, fields_of
 
 T = TypeVar("T")
 Decoder = Callable[[Any], Any]
@@ -28,7 +28,7 @@ _field_names: dict[type, tuple[str, ...]] = {}
 
 def to_json(record: Any) -> bytes:
     """One record as JSON; fields of type bytes are left out (they travel as DATA frames)."""
-    return json.dumps(to_plain(record), separators=(",", ":")).encode("ascii")
+    return plain_json.dumps(to_plain(record)).encode("ascii")
 
 
 def to_plain(value: Any) -> Any:
@@ -48,7 +48,7 @@ def to_plain(value: Any) -> Any:
 def _wire_fields(cls: type) -> tuple[str, ...]:
     names = _field_names.get(cls)
     if names is None:
-        names = tuple(f.name for f in dataclasses.fields(cls) if f.type not in ("bytes", bytes))
+        names = tuple(name for name, (_, text, _) in fields_of(cls).items() if text != "bytes")
         _field_names[cls] = names
     return names
 
@@ -56,7 +56,7 @@ def _wire_fields(cls: type) -> tuple[str, ...]:
 def parse_json(payload: bytes) -> Any:
     """JSON of a control payload; `ProtocolViolation` when it is none."""
     try:
-        return json.loads(payload, parse_constant=_no_constant)
+        return plain_json.loads(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ProtocolViolation("the peer sent a payload that is not JSON", why=str(error)) from error
 
@@ -68,11 +68,7 @@ def from_json(cls: type[T], payload: bytes) -> T:
 
 def from_plain(cls: type[T], value: Any) -> T:
     """A record of type `cls` from parsed JSON."""
-    return typing.cast(T, _decoder(cls)(value))
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number that JSON knows")
+    return cast(T, _decoder(cls)(value))
 
 
 def _decoder(hint: Any) -> Decoder:
@@ -85,15 +81,15 @@ def _decoder(hint: Any) -> Decoder:
 def _build(hint: Any) -> Decoder:
     if hint in _SCALARS:
         return _SCALARS[hint]
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Union:
+    origin, arguments = getattr(hint, "__origin__", None), getattr(hint, "__args__", ())
+    if type(None) in arguments:
         return _optional(arguments)
     if origin is tuple:
         return _tuple(arguments)
     if origin is dict:
         return _dict(arguments)
-    if dataclasses.is_dataclass(hint):
-        return _record(typing.cast(type, hint))
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return _record(hint)
     raise TypeError(f"records may not hold {hint!r}")
 
 
@@ -175,15 +171,16 @@ def _dict(arguments: tuple[Any, ...]) -> Decoder:
     return mapping
 
 
+def _hint(holder: type, text: str) -> Any:
+    """What an annotation stands for, by the names of the module that it is written in."""
+    return eval(text, {**vars(sys.modules[holder.__module__]), "Optional": Optional})  # noqa: S307  our own
+
+
 def _record(cls: type) -> Decoder:
-    hints = typing.get_type_hints(cls)
-    fields = [f for f in dataclasses.fields(cls) if hints[f.name] is not bytes]
-    decoders = {f.name: _decoder(hints[f.name]) for f in fields}
-    required = {
-        f.name
-        for f in fields
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
+    fields = fields_of(cls)
+    names = _wire_fields(cls)
+    decoders = {name: _decoder(_hint(*fields[name][:2])) for name in names}
+    required = {name for name in names if fields[name][2] is REQUIRED}
 
     def record(value: Any) -> Any:
         if type(value) is not dict:

@@ -6,10 +6,8 @@ are hostile input and are only ever shown through `kdebug.sanitise`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional
-
-from kdebug.protocol.record import Record
+from kdebug.annotations import Optional
+from kdebug.protocol.record import Record, dataclass
 
 KINDS = ("file", "dir", "symlink", "fifo", "socket", "char", "block", "unknown")
 
@@ -92,4 +90,4 @@ class FileChunk(Record):
     """`sha256` is that of everything from the file's start to the end of this piece, read in order."""
     packed: bool = False
     """`data` is a zlib stream (RFC 1950) of them."""
-    data: bytes = field(default=b"", repr=False)
+    data: bytes = b""

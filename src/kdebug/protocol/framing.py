@@ -9,11 +9,10 @@ that lies about a size costs at most one frame of memory. docs/protocol.md descr
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Optional, Union
 
+from kdebug.annotations import Iterator, Optional, Union
 from kdebug.errors import ProtocolViolation
+from kdebug.protocol.record import Record, dataclass
 
 MAGIC = b"\xf5\x4b"
 """0xF5 never occurs in UTF-8, so text printed by accident is recognised at its first byte."""
@@ -42,8 +41,8 @@ _HEADER = struct.Struct(">2sBBII")
 HEADER_BYTES = _HEADER.size
 
 
-@dataclass(frozen=True)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(Record):
     kind: int
     request_id: int
     payload: bytes = b""

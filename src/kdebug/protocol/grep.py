@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
-
+from kdebug.annotations import Optional
 from kdebug.errors import ProtocolViolation, UsageError
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.requests import HEAVY, _in_range, register
 from kdebug.protocol.search import MAX_NAMES, MAX_PATTERN, NO_PROGRESS, Progress, TreeRequest
 

@@ -8,16 +8,14 @@ within a bound.
 from __future__ import annotations
 
 import os
-import re
 import zlib
-from dataclasses import dataclass
 
 from kdebug.errors import ProtocolViolation
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 
 PROTOCOL_VERSION = 1
 BANNER = b"kdebug-agent 1\n"
-_ANY_BANNER = re.compile(rb"(?:\A|(?<=\n))kdebug-agent (\d{1,9})\n")
+_ANY_BANNER = rb"(?:\A|(?<=\n))kdebug-agent (\d{1,9})\n"
 MAX_BEFORE_BANNER = 8 * 1024
 """A shell's greeting fits; a program that floods is found out after this much."""
 
@@ -76,8 +74,10 @@ class BannerReader:
 
     def feed(self, data: bytes) -> bytes | None:
         """None while the banner has not come; then the bytes that follow it."""
+        import re  # never by the agent
+
         self._seen += data
-        banner = _ANY_BANNER.search(self._seen)
+        banner = re.search(_ANY_BANNER, self._seen)
         if banner is not None and banner.start() <= MAX_BEFORE_BANNER:
             if banner.group(1) != str(PROTOCOL_VERSION).encode():
                 raise other_protocol(banner.group(1).decode())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional
-
-from kdebug.protocol.record import Record
+from kdebug.annotations import Optional
+from kdebug.protocol.record import Record, dataclass, field
 
 
 @dataclass(frozen=True, eq=False, repr=False)

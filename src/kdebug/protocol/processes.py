@@ -5,10 +5,8 @@ A fact that may not be read is `None`, with the reason under its name in `reason
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional
-
-from kdebug.protocol.record import Record
+from kdebug.annotations import Optional
+from kdebug.protocol.record import Record, dataclass, field
 
 
 @dataclass(frozen=True, eq=False, repr=False)

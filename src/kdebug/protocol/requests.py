@@ -6,11 +6,7 @@ it; `check` lets the client refuse an answer that holds more than was asked for.
 
 from __future__ import annotations
 
-import importlib
-import re
-from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Generic, TypeVar
-
+from kdebug.annotations import Any, Callable, ClassVar, Generic, TypeVar
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.protocol.files import FileChunk, FileStat, Listing
 from kdebug.protocol.network import NetworkConfig, SocketPage
@@ -23,7 +19,7 @@ from kdebug.protocol.processes import (
     ProcessPage,
     SignalSent,
 )
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 
 R = TypeVar("R")
@@ -91,7 +87,7 @@ def register(name: str, result: type, lane: str = QUICK, mutates: bool = False) 
 def request_class(name: str) -> type[Request[Any]]:
     """The class registered under `name`; `UsageError` when there is none."""
     if name not in _REGISTRY and name in LATER:
-        importlib.import_module(LATER[name])
+        __import__(LATER[name])
     try:
         return _REGISTRY[name]
     except KeyError:
@@ -101,7 +97,7 @@ def request_class(name: str) -> type[Request[Any]]:
 def load_all() -> None:
     """Register the requests of the other modules, too, which an agent loads at the first that it needs."""
     for module in LATER.values():
-        importlib.import_module(module)
+        __import__(module)
 
 
 def registered() -> dict[str, type[Request[Any]]]:
@@ -129,20 +125,20 @@ def check_path(path: str) -> None:
         raise UsageError(f"the path is {length} bytes long; Linux takes at most {MAX_PATH_BYTES - 1}")
 
 
-_HELD = re.compile(r"deleted:([1-9][0-9]{0,9})/([0-9]{1,9})")
-
-
 def is_held(path: str) -> bool:
     """Whether it names a deleted file that a process still holds: `deleted:PID/FD`."""
-    return _HELD.fullmatch(path) is not None
+    pid, slash, fd = path.removeprefix("deleted:").partition("/")
+    numbers = pid.isascii() and pid.isdigit() and fd.isascii() and fd.isdigit()
+    fits = numbers and pid[0] != "0" and len(pid) <= 10 and len(fd) <= 9
+    return path.startswith("deleted:") and bool(slash) and fits
 
 
 def parse_held(path: str) -> tuple[int, int]:
     """(pid, descriptor) of `deleted:PID/FD`."""
-    match = _HELD.fullmatch(path)
-    if match is None:
+    if not is_held(path):
         raise UsageError(f"{path!r} is not of the form deleted:PID/FD")
-    return int(match[1]), int(match[2])
+    pid, _, fd = path.removeprefix("deleted:").partition("/")
+    return int(pid), int(fd)
 
 
 def _at_most(what: str, count: int, limit: int) -> None:

@@ -7,12 +7,11 @@ deadline is hit however large the tree is, and a cancel is never far away. Count
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Optional, TypeVar
 
+from kdebug.annotations import Any, Optional, TypeVar
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.protocol.files import KINDS, Entry
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.requests import HEAVY, Paged, _in_range, check_path, register
 
 R = TypeVar("R")

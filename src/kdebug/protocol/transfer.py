@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kdebug.errors import ProtocolViolation
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.requests import HEAVY, PathRequest, _in_range, register
 
 MAX_DIGEST_BYTES = 64 * 1024 * 1024

@@ -6,13 +6,11 @@ Whatever ends it before that, the agent's own end included, leaves nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional
-
+from kdebug.annotations import Optional
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.protocol.files import Entry
 from kdebug.protocol.modes import check_mode
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.requests import (
     HEAVY,
     MAX_CHUNK,
@@ -105,7 +103,7 @@ class WriteChunk(Request[Written]):
     size: int
     sha256: str
     """Of the bytes, in hex: the agent refuses what does not arrive as it was read."""
-    data: bytes = field(default=b"", repr=False)
+    data: bytes = b""
 
     def validate(self) -> None:
         _in_range("the length of the handle", len(self.handle), 1, 64)

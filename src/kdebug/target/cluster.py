@@ -7,12 +7,11 @@ Times are RFC 3339 in UTC, as the API server writes them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
 from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
-from kdebug.protocol.record import Record
+from kdebug.protocol.record import Record, dataclass, field
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,7 +24,7 @@ class PodRef(Record):
     containers: tuple[str, ...]
     """All of the pod's, ephemeral ones last."""
     notes: tuple[str, ...] = ()
-    pod: dict[str, Any] = field(default_factory=dict, repr=False)
+    pod: dict[str, Any] = field(default_factory=dict)
     """The object as the server wrote it."""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from kdebug import threads
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.protocol.requests import HEAVY, QUICK, WAIT, Request
@@ -36,7 +36,7 @@ class LocalBackend:
         self._stuck = 0
 
     async def send(self, request: Request[R]) -> R:
-        cancelled = threading.Event()
+        cancelled = threads.Event()
         loop = asyncio.get_running_loop()
         seconds = self._request_seconds + getattr(request, "wait_seconds", 0.0)
         future: asyncio.Future[R] = loop.run_in_executor(

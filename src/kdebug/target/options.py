@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from kdebug.protocol.record import Record, dataclass, field
 
 
-@dataclass(frozen=True)
-class PodOptions:
+@dataclass(frozen=True, eq=False, repr=False)
+class PodOptions(Record):
     """What the user may say about the cluster and the toolbox; empty means: by itself."""
 
     kubeconfig: str = ""
@@ -25,8 +26,8 @@ class PodOptions:
     wait: bool = False
 
 
-@dataclass(frozen=True)
-class OpenOptions:
+@dataclass(frozen=True, eq=False, repr=False)
+class OpenOptions(Record):
     """What the user may say about how a target is opened."""
 
     read_only: bool = False

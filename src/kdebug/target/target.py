@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from kdebug.protocol.processes import (
     ProcessPage,
     SignalSent,
 )
+from kdebug.protocol.record import replace
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 from kdebug.target.backend import Backend
 
@@ -69,7 +69,7 @@ class Target:
             yield page
             if not page.cursor:
                 return
-            request = dataclasses.replace(request, cursor=page.cursor)
+            request = replace(request, cursor=page.cursor)
 
     async def _all(self, request: ask.Paged[P]) -> P:
         """All pages as one: the last page's other fields with everybody's items."""
@@ -77,7 +77,7 @@ class Target:
         page: Any = None
         async for page in self.pages(request):
             items += page.items
-        whole: P = dataclasses.replace(page, items=tuple(items))
+        whole: P = replace(page, items=tuple(items))
         return whole
 
     async def processes(self, *, since: int = 0, fds: bool = True) -> ProcessPage:
@@ -128,8 +128,8 @@ class Target:
         async for page in self.pages(ask.ListDir(path=path, limit=ask.MAX_PAGE)):
             entries += page.entries
             if len(entries) >= limit and (page.cursor or len(entries) > limit):
-                return dataclasses.replace(page, entries=tuple(entries[:limit]), cursor="", truncated=True)
-        return dataclasses.replace(page, entries=tuple(entries))
+                return replace(page, entries=tuple(entries[:limit]), cursor="", truncated=True)
+        return replace(page, entries=tuple(entries))
 
     async def read(
         self, path: str, offset: int = 0, size: int = ask.MAX_CHUNK, handle: str = ""

@@ -14,20 +14,24 @@ from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.worker import WorkerFailed
 
+from kdebug import settings
 from kdebug.expression import TargetExpression
 from kdebug.open import contexts, open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
+from kdebug.tui.access import AccessPane
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.logs import LogsPane
+from kdebug.tui.network import NetworkPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
 from kdebug.tui.picker import ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import ClusterOpener, Opener, Session
-from kdebug.tui.theme import DARK, LIGHT, THEMES
+from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
+from kdebug.tui.tour import TourScreen
 from kdebug.tui.work import start
 
 
@@ -62,6 +66,7 @@ class KdebugApp(App[None]):
     """One run of the UI."""
 
     TITLE = "kdebug"
+    CSS = MONO_CSS
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Actions}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -78,20 +83,26 @@ class KdebugApp(App[None]):
         options: OpenOptions,
         opener: Opener,
         cluster_opener: ClusterOpener = open_cluster,
+        *,
+        tour: bool = False,
     ) -> None:
-        super().__init__()
+        theme = chosen_theme(settings.load().get("theme", AUTO), os.environ)
+        # Without colours the terminal's own are kept: Textual then sends none at all, not shades of grey.
+        super().__init__(ansi_color=True if without_colour(os.environ) else None)
         self.expression = expression
         self.options = options
         self.opener = opener
         self.cluster_opener = cluster_opener
         self.contexts: ContextReader = contexts
+        self.tour = tour
+        """Whether the practice target is shown with the guided tour."""
         self.defect = ""
         """What ended the UI, where that was a defect of its own."""
         self.account: list[str] = []
         """What was done and what remains, for after the screen is gone."""
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = DARK.name
+        for known in THEMES:
+            self.register_theme(known)
+        self.theme = theme.name
 
     def on_mount(self) -> None:
         if self.expression is not None:
@@ -101,22 +112,28 @@ class KdebugApp(App[None]):
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
         session = Session(expression, options, self.opener, self.cluster_opener)
-        screen = SessionScreen(session, self.panes(session))
+        guided = self.tour and expression.scheme == "demo"
+        screen = (TourScreen if guided else SessionScreen)(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
     def panes(self, session: Session) -> list[Pane]:
         """The tabs that make sense for this target: nothing is shown that does not work."""
-        panes: list[Pane] = [OverviewPane(session), ProcessesPane(session), FilesPane(session)]
+        panes: list[Pane] = [
+            OverviewPane(session),
+            ProcessesPane(session),
+            FilesPane(session),
+            NetworkPane(session),
+        ]
         panes += [LogsPane(session)] if session.has_pod else []
-        return panes
+        return [*panes, AccessPane(session)]
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
         start(self, "leave", self._leave, screen)
 
     async def _leave(self, screen: SessionScreen) -> None:
-        await screen.end_attach()
+        await screen.end_work()
         self.account += account(screen.session)
         await screen.session.close()
         if len(self.screen_stack) > 2:
@@ -127,7 +144,7 @@ class KdebugApp(App[None]):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, SessionScreen):
-                await screen.end_attach()
+                await screen.end_work()
                 self.account += account(screen.session)
                 with contextlib.suppress(Exception):
                     await screen.session.close()
@@ -150,6 +167,11 @@ class KdebugApp(App[None]):
 
     def action_keys(self) -> None:
         self.push_screen(HelpScreen(self.screen))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
+        if action == "other_theme":
+            return self.theme != MONO.name
+        return super().check_action(action, parameters)
 
     def action_other_theme(self) -> None:
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
@@ -191,6 +213,6 @@ def run(
     tour: bool = False,
 ) -> tuple[list[str], str]:
     """Run the UI until it is left: the account, and a line about a defect in kdebug itself, or ""."""
-    app = KdebugApp(expression, options, opener)
+    app = KdebugApp(expression, options, opener, tour=tour)
     app.run()
     return app.account, app.defect

@@ -10,10 +10,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from kdebug.tui.dialog import BOX
+from kdebug.tui.dialog import BOX, Dialog
 from kdebug.tui.fuzzy import Fuzzy, Haystack
 from kdebug.tui.table import Column, LineTable
 from kdebug.tui.text import plain
@@ -57,7 +56,7 @@ class _Items(LineTable[Item]):
         super().filter(needle)
 
 
-class Chooser(ModalScreen[Optional[str]]):
+class Chooser(Dialog[Optional[str]]):
     """Answers the `value` of an item, or None. Letters filter, arrows move, Enter takes."""
 
     DEFAULT_CSS = (

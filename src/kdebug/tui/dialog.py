@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Optional
+from typing import ClassVar, Optional, TypeVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -26,7 +27,18 @@ BOX = """
 """
 
 
-class Choice(ModalScreen[Optional[str]]):
+Answer = TypeVar("Answer")
+
+
+class Dialog(ModalScreen[Answer]):
+    """Whatever lies over a session's screen. It answers once: a second Enter, typed before the first was
+    acted on, must not close the screen below."""
+
+    def dismiss(self, result: Optional[Answer] = None) -> AwaitComplete:
+        return super().dismiss(result) if self.is_active else AwaitComplete()
+
+
+class Choice(Dialog[Optional[str]]):
     """One of a few words; None when nothing was chosen."""
 
     DEFAULT_CSS = BOX.format(name="Choice")
@@ -51,7 +63,7 @@ class Choice(ModalScreen[Optional[str]]):
         self.dismiss(self._options[event.option_index])
 
 
-class Confirm(ModalScreen[Optional[bool]]):
+class Confirm(Dialog[Optional[bool]]):
     """y or n. Enter alone does nothing: what is asked here cannot be undone."""
 
     DEFAULT_CSS = BOX.format(name="Confirm")
@@ -73,7 +85,7 @@ class Confirm(ModalScreen[Optional[bool]]):
             yield Static(Text("[y] yes   [n] no"))
 
 
-class Ask(ModalScreen[Optional[str]]):
+class Ask(Dialog[Optional[str]]):
     """One line of text; None when it was left."""
 
     DEFAULT_CSS = BOX.format(name="Ask")

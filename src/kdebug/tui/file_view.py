@@ -255,7 +255,7 @@ class FileView(ScrollView, can_focus=True):
             "", lambda target: target.follow(path, offset, handle, FOLLOW_SECONDS)
         )
         if chunk.rotated or chunk.shrunk:
-            self._handle = "" if chunk.rotated else chunk.handle
+            self._handle = chunk.handle
             await self._text.open_at(0)
         elif chunk.data or chunk.hole_bytes:
             self._text.append(chunk.data + bytes(min(chunk.hole_bytes, PIECE)))

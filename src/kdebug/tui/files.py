@@ -9,6 +9,7 @@ from typing import ClassVar, Optional
 
 from rich.text import Text
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
@@ -19,8 +20,10 @@ from kdebug.errors import KdebugError
 from kdebug.protocol.files import Entry, FileStat
 from kdebug.protocol.requests import ListDir
 from kdebug.target import Target
-from kdebug.tui.dialog import Choice
+from kdebug.target.search import directory
+from kdebug.tui.dialog import Ask, Choice
 from kdebug.tui.file_actions import FileActions
+from kdebug.tui.file_search import Hit, Query, SearchScreen, by_content, by_name, by_size, deleted
 from kdebug.tui.file_view import FileView
 from kdebug.tui.goto import GoTo
 from kdebug.tui.pane import Pane, labelled
@@ -113,7 +116,7 @@ COLUMNS: list[Column[FileRow]] = [
 
 class FilesPane(Pane):
     title = "Files"
-    hint = "enter open  ← up  . hidden  d copy down  u up  e edit  o go to"
+    hint = "enter open  ← up  d copy  o go to  f names  s contents  D space"
     DEFAULT_CSS = """
     FilesPane #where { height: 1; background: $surface; padding: 0 1; }
     FilesPane #split { layout: horizontal; height: 1fr; }
@@ -133,6 +136,10 @@ class FilesPane(Pane):
         Binding("z", "sort('size')", "Sort by size"),
         Binding("t", "sort('time')", "Sort by time"),
         Binding("o", "go_to", "Go to a path"),
+        Binding("f", "search_names", "Search below by name"),
+        Binding("s", "search_contents", "Search below in contents"),
+        Binding("D", "disk_usage", "What takes space below"),
+        Binding("X", "deleted", "Deleted files that are still open"),
         Binding("b", "places", "Places and bookmarks"),
         Binding("B", "bookmark", "Bookmark this directory"),
         Binding("y", "copy", "Copy the path"),
@@ -152,7 +159,6 @@ class FilesPane(Pane):
         self.actions = FileActions(self)
         self._entries: list[Entry] = []
         self._shown_path = ""
-        self._truncated = False
         self._hidden = False
         self._mounts: Optional[set[str]] = None
         self._generation = -1
@@ -205,13 +211,12 @@ class FilesPane(Pane):
         if self._mounts is None:
             self._mounts = await self._mount_points()
         entries: list[Entry] = []
-        self._truncated = False
 
         async def read(target: Target) -> None:
-            async for page in target.pages(ListDir(path=path, limit=1000)):
-                entries.extend(page.entries)
-                self._truncated = page.truncated
-                if path == self.path and page.cursor and len(entries) <= 1000:
+            async for page in directory(target, path):
+                first = not entries
+                entries.extend(page)
+                if path == self.path and first:
                     self._show(path, entries)  # the first screen at once, the rest when it is there
 
         await self.session.ask(f"the directory {path}", read)
@@ -244,7 +249,6 @@ class FilesPane(Pane):
         total = len(self._entries)
         count = f"  {total} {'entry' if total == 1 else 'entries'}"
         count += f", {hidden} hidden" if hidden else ""
-        count += ", cut short by the agent" if self._truncated else ""
         text.append(count, "dim")
         self.query_one("#where", Static).update(text)
 
@@ -293,7 +297,11 @@ class FilesPane(Pane):
 
     def _read(self, path: str) -> None:
         self.add_class("reading")
-        if self.view.path != path:
+        # A preview that is still on its way would take the file's place.
+        if self._timer is not None:
+            self._timer.stop()
+        self.workers.cancel_group(self, "facts")
+        if self.view.path != path or not self.view.display:
             self._show_file(path)
         self.view.focus()
 
@@ -302,6 +310,8 @@ class FilesPane(Pane):
             self.remove_class("reading")
         elif self.table.needle:
             self.table.filter("")
+        else:
+            raise SkipAction
         self.table.focus()
 
     # The preview
@@ -397,6 +407,37 @@ class FilesPane(Pane):
         else:
             above, name = posixpath.split(path.rstrip("/"))
             self.go(above or "/", name)
+
+    def action_search_names(self) -> None:
+        def answered(words: Optional[str]) -> None:
+            if words:
+                self._search(by_name(self.path, words))
+
+        self.app.push_screen(Ask(f"Names below {self.path} that hold (or a glob)"), answered)
+
+    def action_search_contents(self) -> None:
+        def answered(pattern: Optional[str]) -> None:
+            if pattern:
+                self._search(by_content(self.path, pattern))
+
+        self.app.push_screen(Ask(f"Lines below {self.path} that match (regular expression)"), answered)
+
+    def action_disk_usage(self) -> None:
+        self._search(by_size(self.path))
+
+    def action_deleted(self) -> None:
+        self._search(deleted())
+
+    def _search(self, query: Query) -> None:
+        def answered(hit: Optional[Hit]) -> None:
+            if hit is None:
+                return
+            if hit.path.startswith("deleted:"):
+                self._read(hit.path)
+            else:
+                start(self, "open", self._go_to, hit.path)
+
+        self.app.push_screen(SearchScreen(self.session, query), answered)
 
     def action_places(self) -> None:
         places = [*self._bookmarks, *(sorted(self._mounts - set(PLACES)) if self._mounts else [])]

@@ -10,12 +10,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from kdebug.errors import KdebugError
 from kdebug.protocol.requests import ListDir
-from kdebug.tui.dialog import BOX
+from kdebug.tui.dialog import BOX, Dialog
 from kdebug.tui.session import Session
 from kdebug.tui.text import plain
 from kdebug.tui.work import start
@@ -23,7 +22,7 @@ from kdebug.tui.work import start
 SHOWN = 12
 
 
-class GoTo(ModalScreen[Optional[str]]):
+class GoTo(Dialog[Optional[str]]):
     DEFAULT_CSS = BOX.format(name="GoTo")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Nothing", show=False),

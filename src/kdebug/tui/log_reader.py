@@ -76,8 +76,8 @@ class LogReader:
 
     async def _follow(self, container: str) -> None:
         failures = 0
-        while True:
-            cluster, pod = self._seam()
+        while (seam := self._seam()) is not None:
+            cluster, pod = seam
             tail = self._tails.setdefault((pod.name, container), Tail())
             lines = await self._read_once(cluster, pod, container, tail)
             failures = 0 if lines else failures + 1
@@ -107,9 +107,10 @@ class LogReader:
             settled.cancel()
         return count
 
-    def _seam(self) -> tuple[Cluster, PodRef]:
-        assert self.session.cluster is not None and self.session.pod is not None
-        return self.session.cluster, self.session.pod
+    def _seam(self) -> Optional[tuple[Cluster, PodRef]]:
+        """None once the session is closed."""
+        cluster, pod = self.session.cluster, self.session.pod
+        return None if cluster is None or pod is None else (cluster, pod)
 
     def _works(self, what: str) -> None:
         if self.problems.pop(what, None) is not None:
@@ -138,8 +139,8 @@ class LogReader:
     # Events
 
     async def _watch_events(self) -> None:
-        while True:
-            cluster, pod = self._seam()
+        while (seam := self._seam()) is not None:
+            cluster, pod = seam
             try:
                 found = await cluster.events(pod)
                 self.window.replace_events(map(event_row, found))
@@ -153,11 +154,13 @@ class LogReader:
 
     async def load_older(self) -> str:
         """More lines before the first; a word where there are none, or no room."""
-        room = MAX_LINES - len(self.window.rows)
+        room, seam = MAX_LINES - len(self.window.rows), self._seam()
+        if seam is None:
+            return ""
         if self.window.dropped or self.window.full or room <= 0:
             held = f"the window holds its {len(self.window.rows):,} lines"
             return f"{held}; `kdebug logs` with --since or --tail shows what is older"
-        cluster, pod = self._seam()
+        cluster, pod = seam
         containers, older = self.containers, LogWindow(max_lines=room)
         for container in containers:
             older.add(await self._older(cluster, pod, container, room // len(containers)))

@@ -98,6 +98,8 @@ class LogsPane(Pane):
     # What is shown
 
     def _changed(self) -> None:
+        if not self.query(LogView):
+            return  # taken away already
         rows = self.reader.window.rows
         self.view.show(list(rows) if self._events else [row for row in rows if row.event is None])
         problems = [f"{what}: {why}" for what, why in sorted(self.reader.problems.items())]
@@ -105,11 +107,12 @@ class LogsPane(Pane):
         self._head()
 
     def _recount(self) -> None:
-        self._hits = self.view.hits()
-        self._head()
+        if self.seen and self.query(LogView):
+            self._hits = self.view.hits()
+            self._head()
 
     def _head(self) -> None:
-        if not self.seen:
+        if not self.seen or not self.query("#head"):
             return
         reader, view, window = self.reader, self.view, self.reader.window
         names = list(reader.containers)
@@ -219,7 +222,7 @@ class LogsPane(Pane):
 
         def answered(path: Optional[str]) -> None:
             if path:
-                self.run_worker(self._save(path, rows), group="save", exit_on_error=True)
+                start(self, "save", self._save, path, rows)
 
         self.app.push_screen(Ask(f"Save {len(rows):,} lines to", name), answered)
 

@@ -25,6 +25,8 @@ from kdebug.tui.theme import BAD, GOOD, PLAIN, STRONG, WARN, styles
 
 WIDE = 120
 """Cells from which on there are two columns."""
+BLOCKS = {True: 4, False: 2}
+"""Of a pod; of what is none."""
 EDGES = 4
 """Cells that the scroll bar and the padding take."""
 TABS = {
@@ -157,7 +159,6 @@ class OverviewPane(Pane):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "wait", "Attach by itself when the container starts"),
-        Binding("escape", "cancel", "Cancel the attach", show=False),
     ]
 
     def __init__(self, session: Session) -> None:
@@ -187,7 +188,8 @@ class OverviewPane(Pane):
 
     def session_changed(self) -> None:
         super().session_changed()
-        self.query_one(Steps).show(self.session)
+        for steps in self.query(Steps):
+            steps.show(self.session)
         self.refresh_bindings()
 
     def may_load(self) -> bool:
@@ -208,6 +210,8 @@ class OverviewPane(Pane):
         return {pane.title for pane in cast(Any, self.screen).panes}
 
     def _show(self) -> None:
+        if len(self.query(".block")) < BLOCKS[self.session.is_pod] or not self.query(Findings):
+            return  # not there yet, or taken away already: a resize or an answer may come in between
         looked = self.session.usage.last is not None and self.session.state is not State.OPENING
         self.query_one(Findings).show(self.facts.find(), self._tabs(), looked, self.size.width - EDGES)
         wide = self.has_class("wide")
@@ -255,12 +259,7 @@ class OverviewPane(Pane):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
         if action == "wait":
             return self.session.is_pod and self.session.state in (State.CLOSED, State.ENDED)
-        if action == "cancel":
-            return self.session.state is State.OPENING
         return True
 
     def action_wait(self) -> None:
         cast(Any, self.screen).attach(wait=True)
-
-    def action_cancel(self) -> None:
-        cast(Any, self.screen).cancel_attach()

@@ -204,6 +204,12 @@ class ProcessDetailView(Widget):
         self.query_one(ContentSwitcher).current = name
         self._load()
 
+    @property
+    def rows_in_sight(self) -> list[Any]:
+        """What can be seen of the section in front; the summary lists nothing."""
+        tables = self.query(f"#{self.section}").results(LineTable)
+        return next((table.rows_in_sight for table in tables), [])
+
     def reload(self) -> None:
         self._load()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Optional
 
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -186,6 +187,8 @@ class ProcessesPane(Pane):
             self.table.focus()
         elif self.table.needle:
             self.table.filter("")
+        else:
+            raise SkipAction
 
     def action_toggle_tree(self) -> None:
         self._tree = not self._tree

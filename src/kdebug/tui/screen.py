@@ -36,14 +36,14 @@ class SessionScreen(Screen[None]):
         background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        # With priority a key is done before the next one is looked at: what is typed or pasted right behind
+        # a slash belongs to the filter, and behind a number to that tab.
         *(
-            Binding(str(number), f"tab({number - 1})", f"Tab {number}", show=False)
+            Binding(str(number), f"tab({number - 1})", f"Tab {number}", show=False, priority=True)
             for number in range(1, 10)
         ),
         Binding("tab", "next_tab(1)", "Next tab", show=False),
         Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
-        # With priority it is done before the next key is looked at: what is typed or pasted right behind
-        # the slash belongs to the filter and is no command.
         Binding("slash", "filter", "Filter", priority=True),
         Binding("w", "tasks", "Copies and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
@@ -107,10 +107,13 @@ class SessionScreen(Screen[None]):
         for line in self.session.notes:
             self.tell(line)
 
-    async def end_attach(self) -> None:
-        """End an attach under way, and wait until it is accounted for."""
-        for worker in self.workers:
-            if worker.group == "attach" and worker.node is self and not worker.is_finished:
+    async def end_work(self) -> None:
+        """End what this screen and its tabs are doing, an attach under way too, and wait for it.
+
+        Nobody asks any more when the session is closed, and what an attach left is in its notes.
+        """
+        for worker in list(self.workers):
+            if self in worker.node.ancestors_with_self and not worker.is_finished:
                 worker.cancel()
                 with contextlib.suppress(WorkerError):
                     await worker.wait()
@@ -151,7 +154,10 @@ class SessionScreen(Screen[None]):
         status.hint = self.pane.hint
         status.refresh()
         self.pane.start()
-        self.call_after_refresh(self.pane.focus_first)
+        if self.pane.is_mounted:
+            self.pane.focus_first()  # at once: what is typed right behind the tab's number belongs to it
+        else:
+            self.call_after_refresh(self.pane.focus_first)
 
     def show_pane(self, kind: type[P]) -> Optional[P]:
         """Switch to a tab by its class; None where this session has none of the kind."""
@@ -181,8 +187,8 @@ class SessionScreen(Screen[None]):
     # Filter
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
-        """A slash typed into a field is a slash."""
-        return not (action == "filter" and isinstance(self.focused, Input))
+        """A slash or a number typed into a field is just that."""
+        return not (action in ("filter", "tab") and isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
@@ -202,11 +208,16 @@ class SessionScreen(Screen[None]):
         self.pane.filter(event.value)  # the last letters may still be on their way
         self.pane.focus_first()
 
+    @property
+    def filtering(self) -> bool:
+        """Whether a filter is being typed."""
+        return self.query_one("#filter", Input).display
+
     def _end_filter(self) -> None:
         self.query_one("#filter", Input).display = False
 
     def action_back(self) -> None:
-        if self.query_one("#filter", Input).display:
+        if self.filtering:
             self._end_filter()
             self.pane.filter("")
         elif self.session.state is State.OPENING:

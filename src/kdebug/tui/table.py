@@ -29,6 +29,8 @@ Cell = tuple[str, str]
 GAP = 1
 MARK = "●"
 MIN_FLEXIBLE = 12
+GOOD_FLEXIBLE = 21
+"""The flexible column gets this much before others grow to their `more`: an IPv4 address and its port."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Column(Generic[Row]):
     right: bool = False
     optional: int = 0
     """Columns with the highest number leave first when the screen is narrow; 0 stays."""
+    more: int = 0
+    """Up to this width where the screen has room beyond what the flexible column needs. Of the flexible
+    column itself: what it must get for optional columns to stay."""
 
 
 class LineTable(ScrollView, Generic[Row], can_focus=True):
@@ -152,6 +157,12 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
     def rows(self) -> list[Row]:
         """What is shown, in its order."""
         return self._rows
+
+    @property
+    def rows_in_sight(self) -> list[Row]:
+        """Those that the screen has room for, where it is scrolled to."""
+        top = int(self.scroll_y)
+        return self._rows[top : top + max(0, self.size.height - 1)]
 
     @property
     def total(self) -> int:
@@ -339,14 +350,20 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
     def _layout(self, width: int) -> list[tuple[Column[Row], int]]:
         """The columns that fit, with their widths."""
         shown = list(self._columns)
+        wanted = max(self.min_flexible, *(column.more for column in shown if not column.width))
         while True:
             fixed = sum(column.width + GAP for column in shown)
             leaving = max(shown, key=lambda column: column.optional)
-            if fixed + self.min_flexible <= width - 2 or leaving.optional == 0:
+            if fixed + wanted <= width - 2 or leaving.optional == 0:
                 break
             shown.remove(leaving)
         rest = max(1, width - 2 - fixed)
-        return [(column, column.width or rest) for column in shown]
+        widths = []
+        for column in shown:
+            extra = max(0, min(column.more - column.width, rest - GOOD_FLEXIBLE)) if column.width else 0
+            rest -= extra
+            widths.append(column.width + extra)
+        return [(column, size or rest) for column, size in zip(shown, widths)]
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width

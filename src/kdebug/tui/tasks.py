@@ -11,12 +11,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
 from kdebug.errors import KdebugError, from_os_error
 from kdebug.target.transfer import Progress, TransferReport, Watcher
+from kdebug.tui.dialog import Dialog
 from kdebug.tui.table import Cell, Column, LineTable
 from kdebug.tui.text import plain
 from kdebug.tui.theme import BAD, DIM, GOOD, PLAIN, WARN
@@ -169,7 +169,7 @@ def _state(task: Task) -> Cell:
     return task.state, STATES[task.state]
 
 
-class TasksScreen(ModalScreen[None]):
+class TasksScreen(Dialog[None]):
     """The list; `x` cancels."""
 
     DEFAULT_CSS = """

@@ -1,0 +1,201 @@
+"""Plain JSON, place by place: environments, command lines, Kubernetes objects. Structure, numbers and names
+of fields stay; only strings change, so that answers decode as before."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from kdebug.capture.redact import pairs
+from kdebug.capture.redact.tokens import is_token
+from kdebug.mask import looks_secret
+
+MAX_DEPTH = 64
+MAX_EMBEDDED = 2 * 1024 * 1024
+"""Characters of a string that is parsed as JSON; an etcd object has at most 1.5 MiB."""
+_COMMANDS = ("cmdline", "command", "args", "argv", "Cmd", "Entrypoint")
+_PULL_SECRETS = (".dockerconfigjson", ".dockercfg", "dockerconfigjson")
+_FLAG = re.compile(r"--?[A-Za-z][\w.\-]*")
+_ASSIGNED = re.compile(r"(?P<name>--?[A-Za-z][\w.\-]*|[A-Za-z_][\w.\-]*)=(?P<value>.*)", re.DOTALL)
+_GLUED = re.compile(r"-p(?P<value>[^\d/\-=].*)", re.DOTALL)
+_SHELL_P = re.compile(r"(?<=\s)-p ?(?!\d+(?:\s|$))(?P<value>[^\s'\"/\-][^\s'\"]*)")
+_TAKES_P = re.compile(
+    r"(?:^|[/\s'\"])(?:mysql\w*|mariadb[\w\-]*|sshpass|mongo\w*|docker|podman|nerdctl|crictl|az|oc)(?:\s|$)"
+)
+"""Programs whose -p is a password; -p of others is a port, a path or a project."""
+_SHORT = {
+    "curl": ("-u", "--user", "--proxy-user"),
+    "redis-cli": ("-a",),
+    "ldapsearch": ("-w",),
+    "sshpass": ("-p",),
+}
+
+
+@dataclass
+class Walk:
+    """One way through a document: `mask` gets what is a secret by its place, `text` every other string."""
+
+    mask: Callable[[str, str], str]
+    """(value, class) -> what stands there instead."""
+    text: Callable[[str], str]
+
+    def document(self, value: Any) -> Any:
+        return self._any(value, "", 0)
+
+    def _any(self, value: Any, name: str, depth: int) -> Any:
+        if isinstance(value, str):
+            return self._string(value, name, depth)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if depth > MAX_DEPTH:
+            return self.mask(json.dumps(value, default=str)[:1000], "too-deep")
+        if isinstance(value, dict):
+            return self._object(value, depth)
+        if isinstance(value, (list, tuple)):
+            return self._list(list(value), name, depth)
+        raise TypeError(f"{type(value).__name__} is no plain JSON")
+
+    # Objects
+
+    def _object(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+        kind = value.get("kind")
+        if kind in ("Secret", "SecretList") or _secret_shaped(value):
+            value = self._secret(value)
+        if isinstance(value.get("value"), str) and isinstance(value.get("name"), str):
+            return self._pair(value, depth)
+        return {self._key(key): self._field(str(key), item, depth + 1) for key, item in value.items()}
+
+    def _key(self, key: Any) -> str:
+        return self.text(str(key))
+
+    def _field(self, key: str, value: Any, depth: int) -> Any:
+        if isinstance(value, str) and value:
+            if key in _PULL_SECRETS:
+                return self.mask(value, "pull-secret")
+            if pairs.names_secret(key, value) and not _is_json(value):
+                return self.mask(value, "value")
+        return self._any(value, key, depth)
+
+    def _pair(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+        """A variable of a pod or a process, {"name": ..., "value": ...}; HTTP headers of probes too."""
+        secret = looks_secret(value["name"], value["value"]) and not is_token(value["value"])
+        found = {self._key(k): self._any(v, str(k), depth + 1) for k, v in value.items() if k != "value"}
+        masked = self.mask(value["value"], "env") if secret else self._string(value["value"], "", depth + 1)
+        return {self._key(key): masked if key == "value" else found[self._key(key)] for key in value}
+
+    def _secret(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A Secret of Kubernetes: every value, whatever it is called."""
+        changed = dict(value)
+        for part in ("data", "stringData"):
+            if isinstance(value.get(part), dict):
+                masked = {
+                    key: self._secret_value(item, part == "data") for key, item in value[part].items()
+                }
+                changed[part] = masked
+        if isinstance(value.get("items"), list):
+            changed["items"] = [self._secret(i) if isinstance(i, dict) else i for i in value["items"]]
+        return changed
+
+    def _secret_value(self, value: Any, encoded: bool) -> Any:
+        if not isinstance(value, str) or not value or is_token(value):
+            return value
+        return self.mask(_decoded(value) if encoded else value, "secret")
+
+    # Lists
+
+    def _list(self, value: list[Any], name: str, depth: int) -> list[Any]:
+        if value and all(isinstance(item, str) for item in value):
+            return self._arguments(value, name in _COMMANDS)
+        return [self._any(item, name, depth + 1) for item in value]
+
+    def _arguments(self, words: list[str], command: bool) -> list[str]:
+        found: list[str] = []
+        before = ""
+        for word in words:
+            found.append(self._argument(word, before, words[0] if command else ""))
+            before = word
+        return found
+
+    def _argument(self, word: str, before: str, program: str) -> str:
+        if word and before and _takes_secret(before, word, program):
+            return self.mask(word, "argument")
+        assigned = _ASSIGNED.fullmatch(word)
+        if assigned is not None and _named(assigned["name"], assigned["value"]):
+            return word[: assigned.start("value")] + self.mask(assigned["value"], "argument")
+        glued = _GLUED.fullmatch(word)
+        if glued is not None and _TAKES_P.search(program) and "mongo" not in program:
+            return "-p" + self.mask(glued["value"], "argument")
+        if program and " " in word and _TAKES_P.search(word):
+            word = _SHELL_P.sub(self._shell_p, word)
+        return self.text(word)
+
+    def _shell_p(self, match: re.Match[str]) -> str:
+        whole, value = match.group(), match["value"]
+        return whole[: len(whole) - len(value)] + self.mask(value, "argument")
+
+    # Strings
+
+    def _string(self, value: str, name: str, depth: int) -> str:
+        embedded = _embedded(value)
+        if embedded is not None and depth < MAX_DEPTH:
+            walked = self._any(embedded, name, depth + 1)
+            if walked != embedded:
+                value = json.dumps(walked, separators=(",", ":"), ensure_ascii=False)
+        return self.text(value)
+
+
+def _secret_shaped(value: dict[str, Any]) -> bool:
+    """A Secret in a list comes without its kind: its type says what it is."""
+    kind = value.get("type")
+    return isinstance(value.get("data"), dict) and isinstance(kind, str) and (
+        kind == "Opaque" or kind.startswith(("kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/"))
+    )  # fmt: skip
+
+
+def _decoded(value: str) -> str:
+    """The plain form of base64, so that a secret has the same token wherever it stands."""
+    try:
+        plain = base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        return value
+    return plain.decode("utf-8", "surrogateescape")
+
+
+def _takes_secret(flag: str, word: str, program: str) -> bool:
+    short = program.rsplit("/", 1)[-1]
+    if flag in _SHORT.get(short, ()):
+        return True
+    if flag == "-p":
+        return (
+            bool(program)
+            and not word.isdigit()
+            and not word.startswith(("-", "/", "."))
+            and ":" not in word
+        )
+    return _FLAG.fullmatch(flag) is not None and not word.startswith("--") and _named(flag, word)
+
+
+def _named(name: str, value: str) -> bool:
+    if name.startswith("-"):
+        return pairs.names_secret(name, value)
+    return pairs.names_secret(name, value) or (name.isupper() and looks_secret(name, value))
+
+
+def _is_json(value: str) -> bool:
+    return _embedded(value) is not None
+
+
+def _embedded(value: str) -> Optional[Any]:
+    """Objects and lists that stand in a string, as kubectl's last-applied-configuration does."""
+    if value[:1] not in ("{", "[") or len(value) > MAX_EMBEDDED:
+        return None
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, (dict, list)) and found else None

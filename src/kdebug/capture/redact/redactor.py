@@ -1,0 +1,162 @@
+"""The one thing that a capture talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kdebug.capture.redact import learning
+from kdebug.capture.redact.document import Walk
+from kdebug.capture.redact.engine import FAILED, Engine
+from kdebug.capture.redact.known import KnownSecrets, ordinary
+from kdebug.capture.redact.optional import DETECTORS
+from kdebug.capture.redact.report import Account, Coverage
+from kdebug.capture.redact.rules import Rule
+from kdebug.capture.redact.span import Span
+from kdebug.capture.redact.stream import REASONS, RedactingStream
+from kdebug.capture.redact.tokens import TOKEN, Tokens, check_class
+from kdebug.errors import UsageError
+
+
+class Redactor:
+    """Redacts for one set of bundles: equal secrets get equal tokens in all of them. Not for several
+    threads.
+
+    `key`: at least 16 bytes, to compare with bundles made elsewhere or later; drawn anew where empty.
+    `rules`: from `read_rules`. `extra`: of "card" and "email". `include`: of "compressed", "dump",
+    "packets"
+    and "utf-16", kinds of files to keep although nothing can be found in them. Raises `UsageError`.
+    """
+
+    def __init__(
+        self,
+        key: bytes = b"",
+        rules: Iterable[Rule] = (),
+        extra: Iterable[str] = (),
+        include: Iterable[str] = (),
+    ) -> None:
+        rules, extra = tuple(rules), tuple(extra)
+        self._include = frozenset(include)
+        _check_choices("detector", extra, DETECTORS)
+        _check_choices("kind of file", self._include, REASONS)
+        self._tokens = Tokens(key)
+        self._known = KnownSecrets()
+        self._engine = Engine(self._known, tuple(rule for rule in rules if rule.pattern is not None), extra)
+        self._coverage = Coverage()
+        self._written = False
+        for rule in rules:
+            if rule.literal:
+                self._known.add(rule.literal, rule.kind)
+
+    # Learning
+
+    def learn(self, value: str | bytes, kind: str = "secret", place: str = "") -> None:
+        """`value` is a secret: find it, and the secrets inside it, everywhere from now on. Ordinary
+        words and values of fewer than 6 bytes are left alone outside their place, and counted."""
+        check_class(kind)
+        data = _bytes(value)
+        if len(data) > learning.MAX_BYTES:
+            self._coverage.note(f"{place or kind}: only the first {learning.MAX_BYTES} bytes were learned")
+        for part in learning.parts(data):
+            self._learn_part(part, kind, place)
+
+    def _learn_part(self, part: bytes, kind: str, place: str) -> None:
+        if TOKEN.fullmatch(part):
+            return
+        if ordinary(part):
+            self._coverage.in_place_only += 1
+            return
+        try:
+            new = self._known.add(part, kind)
+        except OverflowError as error:
+            self._coverage.note(f"{error}: the rest is masked in its place only")
+            self._coverage.in_place_only += 1
+            return
+        if new and self._written:
+            self._coverage.learned_late(place or kind)
+
+    def learn_file(self, path: str, data: bytes) -> None:
+        """A file of a Secret mount (/var/run/secrets and the like); certificates and namespaces are
+        none."""
+        if not learning.public_file(path, data):
+            self.learn(data, "secret-file", path)
+
+    def learn_document(self, document: Any, place: str = "") -> None:
+        """The secrets that an answer or a Kubernetes object gives away by place: environments, Secrets,
+        pull
+        secrets, arguments. `document` does it too; call this first for all whose order is not known."""
+
+        def take(value: str, kind: str) -> str:
+            self.learn(value, kind, place)
+            return value
+
+        Walk(take, _same).document(document)
+
+    # Redacting
+
+    def text(self, value: str, place: str = "text") -> str:
+        """One string; surrogates that stand for bytes pass through."""
+        try:
+            data = _bytes(value)
+        except UnicodeEncodeError:
+            return self._masked(value, FAILED, place)
+        redacted = self._redacted(data, place)
+        return value if redacted is data else redacted.decode("utf-8", "surrogateescape")
+
+    def document(self, document: Any, place: str = "document") -> Any:
+        """Plain JSON with every secret replaced; the structure stays. A new document, never the same."""
+        self.learn_document(document, place)
+        walk = Walk(
+            lambda value, kind: self._masked(value, kind, place), lambda text: self.text(text, place)
+        )
+        return walk.document(document)
+
+    def stream(self, name: str = "stream") -> RedactingStream:
+        """For a file or a log: `feed`, `finish`. Its `left_out` says why nothing of it came out."""
+
+        def replace(data: bytes, start: int, span: Span) -> bytes:
+            return self._token(data, start, span, name)
+
+        return RedactingStream(self._spans, replace, self._include, Account(self._coverage, name))
+
+    def report(self) -> dict[str, Any]:
+        """Counts per class and place, what was not looked at, what was learned late, notes; plain JSON."""
+        return self._coverage.document(len(self._known.values), dict(self._engine.failures))
+
+    def _redacted(self, data: bytes, place: str) -> bytes:
+        self._coverage.scanned_bytes += len(data)
+        spans = self._spans(data)
+        if not spans:
+            return data
+        out, at = [], 0
+        for span in spans:
+            out += [data[at : span.start], self._token(data, span.start, span, place)]
+            at = span.end
+        return b"".join([*out, data[at:]])
+
+    def _spans(self, data: bytes) -> list[Span]:
+        self._written = True
+        return self._engine.spans(data)
+
+    def _token(self, data: bytes, start: int, span: Span, place: str) -> bytes:
+        self._coverage.count(span.kind, place)
+        return self._tokens.token(span.kind, span.identity or data[start : span.end])
+
+    def _masked(self, value: str, kind: str, place: str) -> str:
+        self._coverage.count(kind, place)
+        data = value.encode("utf-8", "surrogatepass" if kind == FAILED else "surrogateescape")
+        return self._tokens.token(kind, data).decode("ascii")
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _check_choices(what: str, chosen: Iterable[str], known: Iterable[str]) -> None:
+    for name in chosen:
+        if name not in known:
+            raise UsageError(f"there is no {what} {name!r}", why=f"there are {', '.join(sorted(known))}")
