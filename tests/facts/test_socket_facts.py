@@ -374,6 +374,25 @@ def test_a_slow_reader_misses_no_udp_socket_that_stays_while_others_close() -> N
     assert not stay - found
 
 
+def test_a_slow_reader_misses_no_listener_that_stays_while_others_close() -> None:
+    """Also where the kernel's text is read: listeners of one port are in one slot of its table."""
+    with contextlib.ExitStack() as stack:
+        crowd: list[socket.socket] = []
+        for _ in range(600):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind(crowd[0].getsockname() if crowd else ("127.0.0.1", 0))
+            one.listen(1)
+            crowd.append(one)
+        stay = {inode(one) for one in crowd[::2]}
+        rows = iter(SocketScan(os.getpid(), proc="/proc", families=("inet",)))
+        found = {next(row for row in rows if row.type == "tcp").inode}
+        for one in crowd[1::2]:
+            one.close()
+        found |= {row.inode for row in rows}
+    assert not stay - found
+
+
 def test_both_readers_of_udp_sockets_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.ExitStack() as stack:
         made = [
