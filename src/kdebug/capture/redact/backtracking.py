@@ -32,9 +32,12 @@ def ways(pattern: bytes, flags: int = 0) -> float:
 
 
 def _sequence(items: list[Any], follow: _Set, flags: int) -> float:
-    total = 1.0
+    total, behind = 1.0, 0
     for item in reversed(items):
-        total = min(_CAP, total * _item(item, follow, flags))
+        ways_of_item = _item(item, follow, flags)
+        # Each way but the first walks once more through the repeats behind it.
+        total = min(_CAP, total * ways_of_item * (1 + behind if ways_of_item > 1 else 1))
+        behind += _repeated([item])
         first, empty = _first([item], flags)
         follow = first | follow if empty else first
     return total
@@ -56,6 +59,19 @@ def _item(item: Any, follow: _Set, flags: int) -> float:
     if kind in (op.ATOMIC_GROUP, op.POSSESSIVE_REPEAT):
         return _sequence(list(value[-1] if kind is op.POSSESSIVE_REPEAT else value), _ALL, flags)
     raise TooHard("it refers back to a group")
+
+
+def _repeated(items: list[Any]) -> int:
+    """At most so many bytes are matched by repeats of no fixed length."""
+    total = 0
+    for kind, value in items:
+        if kind in (*_REPEATS, op.POSSESSIVE_REPEAT):
+            total += min(int(value[1]), LINE_BYTES) if value[0] != value[1] else _repeated(list(value[2]))
+        elif kind is op.SUBPATTERN:
+            total += _repeated(list(value[-1]))
+        elif kind is op.BRANCH:
+            total += max(_repeated(list(branch)) for branch in value[1])
+    return total
 
 
 def _branch(branches: list[list[Any]], follow: _Set, flags: int) -> float:

@@ -71,7 +71,8 @@ def _to_end(data: bytes, end: re.Match[bytes]) -> Optional[Span]:
     while start > low:
         line = data.rfind(b"\n", low, start - 1) + 1 or low
         text = data[line:start].strip()
-        if text and not (_BODY_LINE.match(text) or re.fullmatch(rb"[A-Za-z0-9+/]{1,64}={0,2}", text)):
+        last = start == end.start() and re.fullmatch(rb"(?:.*\s)?[A-Za-z0-9+/]{1,64}={0,2}", text)
+        if text and not (_BODY_LINE.match(text) or last):
             break
         start = line
     return Span(start, end.end(), KIND) if _MATERIAL.search(data, start, end.start()) else None

@@ -22,8 +22,9 @@ _COMMANDS = ("cmdline", "command", "args", "argv", "Cmd", "Entrypoint")
 _PULL_SECRETS = (".dockerconfigjson", ".dockercfg", "dockerconfigjson")
 _FLAG = re.compile(r"--?[A-Za-z][\w.\-]*")
 _ASSIGNED = re.compile(r"(?P<name>--?[A-Za-z][\w.\-]*|[A-Za-z_][\w.\-]*)=(?P<value>.*)", re.DOTALL)
-_GLUED = re.compile(r"-p(?P<value>[^\d/\-=].*)", re.DOTALL)
+_GLUED = re.compile(r"-p(?P<value>[^/\-=].*)", re.DOTALL)
 _SHELL_P = re.compile(r"(?<=\s)-p ?(?!\d+(?:\s|$))(?P<value>[^\s'\"/\-][^\s'\"]*)")
+_TAKES_GLUED = re.compile(r"(?:^|/)(?:mysql\w*|mariadb[\w\-]*|sshpass)$")
 _TAKES_P = re.compile(
     r"(?:^|[/\s'\"])(?:mysql\w*|mariadb[\w\-]*|sshpass|mongo\w*|docker|podman|nerdctl|crictl|az|oc)(?:\s|$)"
 )
@@ -128,7 +129,7 @@ class Walk:
         if assigned is not None and _named(assigned["name"], assigned["value"]):
             return word[: assigned.start("value")] + self.mask(assigned["value"], "argument")
         glued = _GLUED.fullmatch(word)
-        if glued is not None and _TAKES_P.search(program) and "mongo" not in program:
+        if glued is not None and _TAKES_GLUED.search(program):
             return "-p" + self.mask(glued["value"], "argument")
         if program and " " in word and _TAKES_P.search(word):
             word = _SHELL_P.sub(self._shell_p, word)

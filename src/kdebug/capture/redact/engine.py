@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 
 from kdebug.capture.redact import optional
 from kdebug.capture.redact.known import KnownSecrets
-from kdebug.capture.redact.pairs import line_span
 from kdebug.capture.redact.prefilter import Prefilter
 from kdebug.capture.redact.rules import Rule
-from kdebug.capture.redact.span import Span, merged
+from kdebug.capture.redact.span import Span, line_span, merged
 
 FAILED = "failed"
 """The class of what was masked because a detector raised."""

@@ -21,10 +21,12 @@ WINDOW_BYTES = 6
 _STABLE = re.compile(rb"[A-Za-z0-9._\-]+")
 """Characters that no encoding of text has to escape."""
 _MIN_STABLE = 4
+# Repeats of backslashes are possessive: in a run of thousands, trying again with one less would never end.
 _RARITY = {
     byte: rank for rank, byte in enumerate(b"etaoinsrl0hdc1u2mp-3.4f/g5:68b7w9y_vk=ETASIxCRNDOLPMjqz")
 }
 """Bytes of ordinary logs, the most frequent first; what is not here is rarer."""
+WRAPPED_BYTES = 54
 WRAP = rb"(?:\r?\n[ \t]{0,64}|\\{1,2}n)?"
 """base64 is often cut into lines."""
 
@@ -69,15 +71,13 @@ def _units(value: bytes) -> list[bytes]:
 def _unit(unit: bytes) -> bytes:
     if unit.startswith(b"\\"):
         count = len(unit)
-        return rb"(?:\\{%d,%d}|(?:%%(?:25){0,3}5[cC]){%d}|(?:\\{1,8}u005[cC]){%d})" % (
-            count, count * 8, count, count,
-        )  # fmt: skip
-    ways = [re.escape(unit), rb"\\{1,8}(?:%s)" % _json_units(unit), _percent(unit)]
-    if len(unit) == 1:
-        ways.append(rb"\\{1,8}x(?i:%02x)" % unit[0])
-        ways += _SPECIAL.get(unit, [])
-        if not unit.isalnum() and unit > b" ":
-            ways.append(rb"\\{1,8}" + re.escape(unit))
+        wide = rb"%(?:25){0,3}5[cC]", rb"\\{0,8}+u005[cC]", rb"\\{0,8}+x5[cC]"
+        ways = [rb"\\{%d,%d}+" % (count, count * 8)] + [rb"(?:%s){%d}" % (way, count) for way in wide]
+        return b"(?:" + b"|".join(ways) + b")"
+    ways = [re.escape(unit), rb"\\{0,8}+(?:%s)" % _json_units(unit), _percent(unit), _hex_escaped(unit)]
+    ways += _SPECIAL.get(unit, [])
+    if len(unit) == 1 and not unit.isalnum() and unit > b" ":
+        ways.append(rb"\\{1,8}+" + re.escape(unit))
     return b"(?:" + b"|".join(ways) + b")"
 
 
@@ -88,7 +88,11 @@ def _json_units(unit: bytes) -> bytes:
     except UnicodeEncodeError:
         codes = text.encode("utf-16-be", "surrogatepass")
     hexes = [codes[at : at + 2].hex().encode() for at in range(0, len(codes), 2)]
-    return rb"\\{1,8}".join(rb"(?i:u%s)" % code for code in hexes)
+    return rb"\\{1,8}+".join(rb"(?i:u%s)" % code for code in hexes)
+
+
+def _hex_escaped(unit: bytes) -> bytes:
+    return b"".join(rb"\\{0,8}+x(?i:%02x)" % byte for byte in unit)
 
 
 def _percent(unit: bytes) -> bytes:
@@ -96,9 +100,9 @@ def _percent(unit: bytes) -> bytes:
 
 
 _SPECIAL = {
-    b"\n": [rb"\\{1,8}n", rb"\r\n"], b"\r": [rb"\\{1,8}r"], b"\t": [rb"\\{1,8}t"],
+    b"\n": [rb"\\{0,8}+n", rb"\r\n"], b"\r": [rb"\\{0,8}+r"], b"\t": [rb"\\{0,8}+t"],
     b" ": [rb"\+", b"&nbsp;"],
-    b"\b": [rb"\\{1,8}b"], b"\f": [rb"\\{1,8}f"],
+    b"\b": [rb"\\{0,8}+b"], b"\f": [rb"\\{0,8}+f"],
     b"&": [b"&amp;"], b"<": [b"&lt;"], b">": [b"&gt;"], b'"': [b"&quot;", b"&#34;"],
     b"'": [b"&#39;", b"&#x27;", b"&apos;", rb"'\\''", b"''"],
 }  # fmt: skip
@@ -121,10 +125,11 @@ def _usual_forms(value: bytes) -> set[bytes]:
     found = {value}
     for ascii_only in (True, False):
         quoted = json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogateescape")
-        found |= {quoted, _go_escaped(quoted), _go_escaped(quoted).replace(b"'", b"\\u0027")}
+        twice = quoted.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        found |= {quoted, twice, _go_escaped(quoted), _go_escaped(quoted).replace(b"'", b"\\u0027")}
     for safe in ("", "/", "!'()*", "/:?@!$&'()*+,;="):
         percent = urllib.parse.quote_from_bytes(value, safe).encode()
-        found |= {percent, percent.replace(b"%20", b"+")}
+        found |= {percent, percent.replace(b"%20", b"+"), percent.replace(b"%", b"%25")}
     found.add(html.escape(text).encode("utf-8", "surrogateescape"))
     found |= {form.replace(b"/", b"\\/") for form in found}
     found |= {re.sub(rb"\\u[0-9a-f]{4}", _upper_hex, form) for form in found}
@@ -177,14 +182,21 @@ _BASE64 = {
 
 
 def _base64_windows(text: bytes) -> Iterator[bytes]:
-    """Two that lie apart: one is whole where a line is cut. Of letters and digits where possible."""
-    halves = (text[: len(text) // 2], text[len(text) // 2 :]) if len(text) >= 4 * WINDOW_BYTES else (text,)
-    for half in halves:
-        run = max(re.findall(rb"[A-Za-z0-9]+", half), key=len, default=b"")
-        if len(run) >= _MIN_STABLE:
-            yield window(run)
-        else:
-            yield from _alphabets(half)
+    """Two, at most 54 characters apart: where lines of 60 and more are cut, one of them is whole."""
+    if len(text) < 2 * WINDOW_BYTES:
+        yield from _base64_window(text)
+    else:
+        begin = min(len(text), WRAPPED_BYTES) // 2
+        yield from _base64_window(text[begin:WRAPPED_BYTES])
+        yield from _base64_window(text[: min(begin, WRAPPED_BYTES)])
+
+
+def _base64_window(text: bytes) -> Iterator[bytes]:
+    run = max(re.findall(rb"[A-Za-z0-9]+", text), key=len, default=b"")
+    if len(run) >= _MIN_STABLE:
+        yield window(run)
+    else:
+        yield from _alphabets(text)
 
 
 def _alphabets(text: bytes) -> Iterator[bytes]:

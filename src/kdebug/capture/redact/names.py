@@ -11,12 +11,12 @@ import re
 STRONG = re.compile(
     rb"(?i)pass(?:w(?:or)?d|phrase|code)|(?<![a-z])pass(?![a-z])|(?<![a-z])pwd(?![a-z])|secret|"
     rb"token(?!iz|is)|credentials?(?![a-z])|private[_.-]?key|(?<![a-z])dsn(?![a-z])|jwt(?![a-z])|authorization|"
-    rb"(?:api|access|account|encrypt|encryption|sign|signing|master|shared|storage|app|license|deploy|auth|"
+    rb"session[_.-]?(?:id|key)(?![a-z])|(?:api|access|account|encrypt|encryption|sign|signing|master|shared|storage|app|license|deploy|auth|"
     rb"rsa|aes|hmac|webhook|service|consumer|client)[_.-]?key(?!board|word|stone|[_.-]?id|space)"
 )
 """What follows is masked whatever it looks like."""
 WEAK = re.compile(
-    rb"(?i)auth(?!or)|session(?:[_.-]?id)?(?![a-z])|sign?ature(?![a-z])|cookie|salt(?![a-z])|"
+    rb"(?i)auth(?!or)|session(?![a-z])|sign?ature(?![a-z])|cookie|salt(?![a-z])|"
     rb"(?<!public)(?<!primary)(?<!foreign)[_.-]keys?(?![a-z])|cred(?![a-z])|(?<![a-z])sig(?![a-z])"
 )
 """What follows is masked when it looks made by a machine."""
@@ -25,6 +25,8 @@ ANCHORS = (
     b"cookie", b"salt",
 )  # fmt: skip
 """Lower-case pieces, one of which stands in every name."""
+WEAK_ANCHORS = (b"session", b"sig", b"salt")
+"""Those that stand in no strong name."""
 
 _ABOUT_WORDS = (
     "count", "counts", "length", "limit", "limits", "ttl", "expiry", "expires", "expiration",
@@ -72,4 +74,5 @@ def machine_made(value: bytes) -> bool:
         return False
     letters = sum(65 <= byte <= 90 or 97 <= byte <= 122 for byte in value)
     digits = sum(48 <= byte <= 57 for byte in value)
-    return letters >= 2 and digits >= 2
+    mixed = value != value.lower() and value != value.upper()
+    return letters >= 2 and (digits >= 2 or (digits == 1 and mixed))

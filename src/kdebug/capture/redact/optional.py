@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from kdebug.capture.redact.span import Span
 
 _CARD = re.compile(rb"(?<![\d.\-])[3-6]\d{3}(?:[ \-]?\d){9,15}(?![\d.\-]*\d)")
-_MAIL = re.compile(rb"(?<![\w.+\-])[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8}")
+_LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-"
+_MAIL = re.compile(rb"[\w.+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8}")
 
 
 def cards(data: bytes) -> Iterator[Span]:
@@ -34,8 +35,10 @@ def _around(data: bytes) -> Iterator[re.Match[bytes]]:
     """At each "@": the pattern by itself would try every word."""
     at = data.find(b"@")
     while at >= 0:
-        match = _MAIL.search(data, max(0, at - 65), at + 600)
-        if match is not None and match.start() < at < match.end():
+        begin = max(0, at - 64)
+        local = len(data[begin:at]) - len(data[begin:at].rstrip(_LOCAL))
+        match = _MAIL.match(data, at - local, at + 600) if local else None
+        if match is not None:
             yield match
         at = data.find(b"@", at + 1)
 

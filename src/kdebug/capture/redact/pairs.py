@@ -10,7 +10,7 @@ import re
 from typing import Optional
 
 from kdebug.capture.redact import names
-from kdebug.capture.redact.span import Span
+from kdebug.capture.redact.span import Span, line_span
 from kdebug.capture.redact.tokens import TOKEN
 
 NAME_BYTES = 64
@@ -19,13 +19,21 @@ VALUE_BYTES = 32 * 1024
 """A longer value is masked with the rest of its line."""
 
 _QUOTE = rb"(?:\\{0,7}[\"'`]|&quot;)"
+_ATTRIBUTES = rb"(?:[ \t]{1,8}[\w:.\-]{1,40}=\"[^\"<>\n]{0,60}\"){0,3}>"
+_PAIR = _QUOTE + rb"?[\s,]{1,80}" + _QUOTE + rb"?[vV]alue"
+_MARK = _QUOTE + rb"?\]?[ \t]{0,8}(?:=>|:=|[:=]|%3[aAdD])"
 _SEPARATOR = re.compile(
-    rb"(?:(?P<pair>" + _QUOTE + rb"?[\s,]{1,80}" + _QUOTE + rb"?[vV]alue" + _QUOTE + rb"?[ \t]{0,8}[:=])"
-    rb"|(?P<mark>"
-    + _QUOTE
-    + rb"?\]?[ \t]{0,8}(?:=>|:=|[:=]|%3[aAdD]))|(?P<xml>[^<>\n]{0,80}>)|(?P<space>[ \t]))"
-    rb"[ \t]{0,16}"
-)
+    rb"(?:(?P<pair>" + _PAIR + _QUOTE + rb"?[ \t]{0,8}[:=])|(?P<mark>" + _MARK + rb")|(?P<xml>"
+    + _ATTRIBUTES
+    + rb"))[ \t]{0,16}"
+)  # fmt: skip
+_QUICK = rb"[\w.\-]{0,64}(?:" + _MARK + rb"|" + _PAIR + rb"|" + _ATTRIBUTES + rb")"
+_WORD_OR_NUMBER = rb"[ \t]{0,16}(?!(?:[^\s\d\"'\\]{0,64}|\d{1,20})[\s,;)}\]])"
+QUICK = {
+    anchor: re.compile(anchor + rb"(?!s[\"']?[ \t]?[:=][ \t]?\d{1,7}[\s,;}\]])" + _QUICK)
+    for anchor in names.ANCHORS
+} | {anchor: re.compile(anchor + _QUICK + _WORD_OR_NUMBER) for anchor in names.WEAK_ANCHORS}
+"""For each word in lower-case text: whether a look is worth it. Most words in logs are just words."""
 _OPEN = re.compile(rb"[bru]?(" + _QUOTE + rb")")
 _WORD = re.compile(rb"[^\s\0\"'`<>]{1,%d}" % (VALUE_BYTES + 1))
 _NEXT = re.compile(rb"[,;&][ \t]*[\w.\-\"'\\]{1,40}[=:]")
@@ -51,14 +59,36 @@ def pair_at(data: bytes, at: int) -> Optional[Span]:
     if separator is None:
         return None
     if separator["xml"] is not None:
-        return _element(data, separator.end()) if data[max(0, begin - 1) : begin] == b"<" else None
-    if separator["space"] is not None and not name.startswith(b"--"):
-        return None
+        found = _element(data, separator.end()) if data[max(0, begin - 1) : begin] == b"<" else None
+        return found if found is not None and _masked(data, found, strong, name) else None
     if _HEADER.fullmatch(name.lstrip(b"-")) and b":" in separator.group():
+        if TOKEN.match(data, separator.end() + (data[separator.end() : separator.end() + 2] == b"[[")):
+            return None
         header = _header(data, begin, separator.end())
         if header is not None:
             return header
     found = _value(data, begin, separator)
+    return found if found is not None and _masked(data, found, strong, name) else None
+
+
+_FLAG = re.compile(rb"--(?P<name>[A-Za-z][\w.\-]{0,60})[ \t]{1,16}(?=[^\s\-|<>])")
+
+
+def flag_at(data: bytes, at: int) -> Optional[Span]:
+    """The word behind `--password` and the like, in the command line that a text holds."""
+    flag = _FLAG.match(data, at)
+    if flag is None:
+        return None
+    name = flag["name"]
+    strong = names.STRONG.search(name) is not None
+    if names.about(name) or not (strong or names.WEAK.search(name)):
+        return None
+    opened = _OPEN.match(data, flag.end())
+    word = _WORD.match(data, flag.end())
+    if opened is not None:
+        found = _quoted(data, opened.end(), opened[1])
+    else:
+        found = None if word is None else _word(data, at, word)
     return found if found is not None and _masked(data, found, strong, name) else None
 
 
@@ -72,6 +102,9 @@ def _name(data: bytes, at: int) -> tuple[int, int]:
 
 def _masked(data: bytes, found: Span, strong: bool, name: bytes) -> bool:
     value = data[found.start : found.end]
+    token = TOKEN.match(data, found.start)
+    if token is not None and token.end() >= found.end:
+        return False
     if names.harmless(value) or value.lower() == name.lower():
         return False
     if not strong:
@@ -95,10 +128,10 @@ def _whole_line(data: bytes, begin: int, separator: re.Match[bytes]) -> bool:
     line = (
         max(data.rfind(b"\n", max(0, begin - 80), begin), data.rfind(b"\0", max(0, begin - 80), begin)) + 1
     )
-    if begin - line > 80:
+    if begin - line > 80 or data[begin : begin + 2] == b"--":
         return False
     before = data[line:begin].strip(b" \t-")
-    return before in (b"", b"export", b"ENV", b"set") and separator["space"] is None
+    return before in (b"", b"export", b"ENV", b"set")
 
 
 def _stripped_end(data: bytes, start: int, end: int) -> int:
@@ -169,25 +202,26 @@ def _header(data: bytes, begin: int, start: int) -> Optional[Span]:
     return None if names.harmless(data[start:end]) else _span(start, end, "header")
 
 
-def line_span(data: bytes, at: int, kind: str) -> Span:
-    """From `at` to the end of its line: what is left when a bound was hit."""
-    return Span(at, _LINE.match(data, at).end(), kind)  # type: ignore[union-attr]
-
-
-_URL = re.compile(rb"://[^\s:/@\"'<>\\]{0,128}:([^\s\"'<>]{1,512}?)@(?![^\s/?#\"'<>]{0,256}@)")
+_AUTHORITY = re.compile(rb"://[^\s\"'<>\\]{0,700}")
+_PATH = re.compile(rb"[/?#]")
 _PORT = re.compile(rb"\d{1,5}(?:[/?#].*)?$", re.DOTALL)
 
 
 def url_password_at(data: bytes, at: int) -> Optional[Span]:
-    """The password of the URL whose user part ends at the "@" at `at`."""
-    low = max(0, at - 700)
-    begin = data.rfind(b"://", low, at)
-    if begin < 0:
+    """The password of the URL whose first "@" is the one at `at`; it may hold more of them."""
+    begin = data.rfind(b"://", max(0, at - 700), at)
+    if begin < 0 or data.find(b"@", begin, at) >= 0:
         return None
-    match = _URL.match(data, begin, min(len(data), at + 800))
-    if match is None or _PORT.match(match[1]) or names.harmless(match[1]):
+    run = _AUTHORITY.match(data, begin).end()  # type: ignore[union-attr]
+    path = _PATH.search(data, at, run)
+    last = data.rfind(b"@", at, path.start() if path else run)
+    colon = data.find(b":", begin + 3, last)
+    if last < 0 or colon < 0 or _PATH.search(data, begin + 3, colon):
         return None
-    return Span(match.start(1), match.end(1), "url-password")
+    password = data[colon + 1 : last]
+    if _PORT.match(password) or names.harmless(password):
+        return None
+    return Span(colon + 1, last, "url-password")
 
 
 def names_secret(name: str, value: str) -> bool:

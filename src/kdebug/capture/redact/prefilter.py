@@ -18,6 +18,7 @@ Look = Callable[[bytes, int], Optional[Span]]
 
 _KEPT = b"abcdefghijklmnopqrstuvwxyz"
 _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+_ALWAYS = re.compile(b"")
 _DROPPED = bytes(byte for byte in range(128) if byte not in _KEPT and byte not in _KEPT.upper())
 
 
@@ -29,17 +30,17 @@ class Literals:
     """Lower-case literal -> what looks at each place where it stands."""
 
     def __init__(self) -> None:
-        self._looks: dict[bytes, list[tuple[str, Look]]] = {}
+        self._looks: dict[bytes, list[tuple[str, Look, re.Pattern[bytes]]]] = {}
         for anchor in names.ANCHORS:
-            self._add(anchor, "value", pairs.pair_at)
+            self._add(anchor, "value", pairs.pair_at, pairs.QUICK[anchor])
         self._add(blocks.ANCHOR, blocks.KIND, blocks.block_at)
         for shape in shapes.SHAPES:
             for anchor in shape.anchors:
                 self._add(anchor, shape.kind, shapes.finder(shape))
         self._squeezed = {anchor: anchor.translate(None, _DROPPED) for anchor in self._looks}
 
-    def _add(self, anchor: bytes, kind: str, look: Look) -> None:
-        self._looks.setdefault(anchor, []).append((kind, look))
+    def _add(self, anchor: bytes, kind: str, look: Look, quick: re.Pattern[bytes] = _ALWAYS) -> None:
+        self._looks.setdefault(anchor, []).append((kind, look, quick))
 
     def hits(self, data: bytes) -> Iterator[tuple[int, str, Look]]:
         squeezed = data.translate(_LOWER, _DROPPED)
@@ -48,8 +49,9 @@ class Literals:
         for anchor in present:
             at = lower.find(anchor)
             while at >= 0:
-                for kind, look in self._looks[anchor]:
-                    yield at, kind, look
+                for kind, look, quick in self._looks[anchor]:
+                    if quick.match(lower, at):
+                        yield at, kind, look
                 at = lower.find(anchor, at + 1)
 
 
@@ -88,6 +90,7 @@ class Prefilter:
     def __init__(self) -> None:
         self._parts: list[_Part] = [
             Literals(), Marks(b"_"), Marks(b"-"),
+            Single(b"--", "value", pairs.flag_at),
             Single(b"@", "url-password", pairs.url_password_at),
             Single(b"Q~", "azure-client-secret", shapes.azure_at),
             Single(b"$", "password-hash", shapes.hash_at),

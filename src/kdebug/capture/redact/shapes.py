@@ -71,7 +71,7 @@ SHAPES = (
     Shape("aws-key-id", rb"A(?:KIA|SIA|BIA)", rb"[A-Z0-9]{16}(?![A-Za-z0-9])", (b"akia", b"asia", b"abia")),
     _literal("google-api-key", b"AIza", _W + rb"{35}"),
     _literal("google-oauth", b"ya29.", _W + rb"{20,2048}"),
-    _literal("google-oauth-secret", b"GOCSPX-", _W + rb"{20,64}"),
+    _marked("google-oauth-secret", rb"GOCSPX-", 7, _W + rb"{20,64}"),
     Shape("bearer", rb"[Bb][Ee][Aa][Rr][Ee][Rr]", rb"[ \t]+(?P<secret>[A-Za-z0-9._~+/\-]{8,16384}={0,2})",
           (b"bearer",), check=_bearer),
     Shape("basic", rb"[Bb][Aa][Ss][Ii][Cc]", rb"[ \t]+(?P<secret>[A-Za-z0-9+/]{6,4096}={0,2})",
@@ -103,8 +103,17 @@ SHAPES = (
     _marked("tailscale", rb"tskey-", 6, rb"[a-z]{2,12}-[A-Za-z0-9]{6,32}-[A-Za-z0-9]{10,64}"),
     _marked("linear", rb"lin_api_", 8, rb"[A-Za-z0-9]{32,64}"),
 )  # fmt: skip
+_AZURE = rb"[A-Za-z0-9_~.\-]"
 AZURE = re.compile(
-    rb"(?<![A-Za-z0-9_~.\-])[A-Za-z0-9_~.\-]{3}\dQ~[A-Za-z0-9_~.\-]{31,34}(?![A-Za-z0-9_~.\-])"
+    rb"(?:(?<!"
+    + _AZURE
+    + rb")|(?<=\\[nrt]))"
+    + _AZURE
+    + rb"{3}\dQ~"
+    + _AZURE
+    + rb"{31,34}(?!"
+    + _AZURE
+    + rb")"
 )
 """An Entra client secret: three characters, a digit, "Q~"."""
 HASH = re.compile(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_LINE = re.compile(rb"[^\r\n\0]*+")
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,8 @@ def _union(first: Span, second: Span) -> Span:
     best = max((first, second), key=lambda s: (s.length, bool(s.identity)))
     whole = best.length == end - start or first.identity == second.identity
     return Span(start, end, best.kind, best.identity if whole else b"")
+
+
+def line_span(data: bytes, at: int, kind: str) -> Span:
+    """From `at` to the end of its line: what is left when a bound was hit."""
+    return Span(at, _LINE.match(data, at).end(), kind)  # type: ignore[union-attr]

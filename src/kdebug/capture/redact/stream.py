@@ -17,7 +17,6 @@ AHEAD_BYTES = 40 * 1024
 """More than any detector's bound: the longest value has 32 KiB."""
 BEHIND_BYTES = 1024
 """What stands before a block is looked at again, for the names and boundaries in it."""
-_WINDOW = BLOCK_BYTES + AHEAD_BYTES
 MAGIC_BYTES = 20
 
 Spans = Callable[[bytes], list[Span]]
@@ -62,7 +61,11 @@ class Told(Protocol):
 class RedactingStream:
     """`feed` bytes, then `finish`; each returns what may be written. `left_out` says why nothing is."""
 
+    block_bytes = BLOCK_BYTES
+    ahead_bytes = AHEAD_BYTES
+
     def __init__(self, spans: Spans, replace: Replace, include: frozenset[str], coverage: Told) -> None:
+        self._window = self.block_bytes + self.ahead_bytes
         self._spans = spans
         self._replace = replace
         self._include = include
@@ -77,10 +80,10 @@ class RedactingStream:
 
     def feed(self, data: bytes) -> bytes:
         out = []
-        for at in range(0, len(data), _WINDOW):
-            self._held += data[at : at + _WINDOW]
+        for at in range(0, len(data), self._window):
+            self._held += data[at : at + self._window]
             self._look_at_head(False)
-            while len(self._held) - self._floor >= _WINDOW and not self._unread:
+            while len(self._held) - self._floor >= self._window and not self._unread:
                 out.append(self._block(False))
             out.append(self._unscanned())
         return b"".join(out)
@@ -119,8 +122,8 @@ class RedactingStream:
 
     def _block(self, end: bool) -> bytes:
         """The next block, redacted. `_held` begins with what was written before, for its context."""
-        window = bytes(self._held[: self._floor + _WINDOW])
-        last = end and len(window) == len(self._held) and len(window) - self._floor < _WINDOW
+        window = bytes(self._held[: self._floor + self._window])
+        last = end and len(window) == len(self._held) and len(window) - self._floor < self._window
         begin = self._swallow(window) if self._to_line_end else self._floor
         cut = len(window) if last else self._cut(window)
         out, done = self._redacted(window, begin, max(cut, begin), last)
@@ -131,8 +134,8 @@ class RedactingStream:
         return out
 
     def _cut(self, window: bytes) -> int:
-        line = window.rfind(b"\n", self._floor, self._floor + BLOCK_BYTES)
-        return line + 1 if line >= 0 else self._floor + BLOCK_BYTES
+        line = window.rfind(b"\n", self._floor, self._floor + self.block_bytes)
+        return line + 1 if line >= 0 else self._floor + self.block_bytes
 
     def _swallow(self, window: bytes) -> int:
         """The rest of a line of which the beginning was replaced whole."""

@@ -1,0 +1,230 @@
+"""What streams leave out, and user rules."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import random
+import struct
+import time
+import tracemalloc
+import zipfile
+from io import BytesIO
+
+import pytest
+
+from kdebug.capture.redact import Redactor, read_rules
+from kdebug.capture.redact.tokens import TOKEN
+from kdebug.errors import UsageError
+from support.ordinary_logs import log
+
+
+def zipped() -> bytes:
+    made = BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("a", "password=hunter2")
+    return made.getvalue()
+
+
+UNREADABLE = {
+    "gz": gzip.compress(b"x" * 100),
+    "zip": zipped(),
+    "xz": lzma.compress(b"x" * 100),
+    "bz2": bz2.compress(b"x"),
+    "zstd": b"\x28\xb5\x2f\xfd" + bytes(50),
+    "pcap": struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1),
+    "pcapng": b"\x0a\x0d\x0d\x0a" + bytes(60),
+    "core": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\x00" + bytes(90),
+    "hprof": b"JAVA PROFILE 1.0.2\0" + bytes(50),
+    "utf-16": "password=x".encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(UNREADABLE))
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_what_cannot_be_looked_into_is_left_out_unless_asked(name: str, step: int) -> None:
+    data = UNREADABLE[name]
+    for include in ((), ("compressed", "packets", "dump", "utf-16")):
+        redactor = Redactor(include=include)
+        stream = redactor.stream("f")
+        output = (
+            b"".join(stream.feed(data[at : at + step]) for at in range(0, len(data), step))
+            + stream.finish()
+        )
+        assert output == (data if include else b"") and (stream.left_out is None) == bool(include)
+        listed = redactor.report()["not_scanned"]
+        assert [entry["name"] for entry in listed] == ["f"] and ("kept" in listed[0]["reason"]) == bool(
+            include
+        )
+
+
+def test_binaries_are_scanned_as_bytes() -> None:
+    data = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + b"\x02\x00"
+        + bytes(500)
+        + b"\0PASSWORD=hunter2\0next\0"
+        + bytes(99)
+    )
+    redactor = Redactor()
+    stream = redactor.stream()
+    output = stream.feed(data) + stream.finish()
+    assert TOKEN.sub(b"*", output) == data.replace(b"hunter2", b"*") and stream.left_out is None
+    assert redactor.report()["scanned_bytes"] == len(data) and redactor.report()["not_scanned"] == []
+
+
+def test_empty_and_tiny_streams() -> None:
+    for data in (b"", b"x", b"\n", b"pwd=a1"):
+        stream = Redactor(b"k" * 16).stream()
+        assert stream.feed(data) + stream.finish() == Redactor(b"k" * 16).text(data.decode()).encode()
+
+
+def test_memory_does_not_grow(seed: int) -> None:
+    piece = log(random.Random(seed), 1_000_000)
+    stream = Redactor().stream()
+    stream.feed(piece)
+    tracemalloc.start()
+    for _ in range(10):
+        for at in range(0, len(piece), 65536):
+            stream.feed(piece[at : at + 65536])
+    assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    tracemalloc.stop()
+
+
+def test_the_report_counts_by_class_and_place_and_holds_no_secret() -> None:
+    redactor = Redactor()
+    redactor.learn("kn0wnSecret", "kubeconfig")
+    for name in ("a.log", "b.log"):
+        stream = redactor.stream(name)
+        stream.feed(b"kn0wnSecret password=hunter2\n")
+        stream.finish()
+    redactor.document({"x": "kn0wnSecret"}, "answer")
+    report = redactor.report()
+    assert report["redacted"] == {
+        "kubeconfig": {"a.log": 1, "b.log": 1, "answer": 1},
+        "value": {"a.log": 1, "b.log": 1},
+    }
+    assert report["redacted_total"] == 5 and report["known_secrets"] == 1
+    assert "hunter2" not in repr(report) and "kn0wn" not in repr(report)
+
+
+def test_places_in_the_report_are_bounded() -> None:
+    redactor = Redactor()
+    for number in range(800):
+        redactor.text("password=hunter2", f"file {number}")
+    assert len(redactor.report()["redacted"]["value"]) == 501
+    assert redactor.report()["redacted_total"] == 800
+
+
+# Rules
+
+RULES = r"""
+rules:
+  - name: ticket
+    regex: 'ACME-[0-9A-F]{6,}'
+  - name: Customer number
+    class: customer
+    regex: 'customer[ =#]+(?P<secret>\d{4,12})'
+    ignore_case: true
+  - name: codename
+    literal: Project Falcon
+"""
+
+
+def test_rules_of_the_user() -> None:
+    redactor = Redactor(rules=read_rules(RULES))
+    text = "ACME-00FFAA Customer #123456 project Project Falcon Project%20Falcon ACME-00 customer 12"
+    output = TOKEN.sub(lambda m: b"*" + m[0].split(b":")[1], redactor.text(text).encode()).decode()
+    assert output == "*ticket Customer #*customer project *codename *codename ACME-00 customer 12"
+
+
+def test_a_rule_reaches_into_long_lines_and_over_its_bound(seed: int) -> None:
+    redactor = Redactor(rules=read_rules(RULES))
+    for offset in range(0, 9000, 37):
+        assert "ACME" not in redactor.text("." * offset + "ACME-00FFAA" + "." * 5000)
+    long = redactor.text("." * 100 + "ACME-" + "0F" * 20_000 + ".rest\nnext line")
+    assert "0F0F" not in long and long.endswith("\nnext line")
+
+
+WRONG = {
+    "": "list under",
+    "rules: 1": "list under",
+    "rules: []\nx: 1": "list under",
+    "{": "not YAML",
+    "rules: [1]": "has no fields",
+    "rules: [{name: a}]": "either a regex or a literal",
+    "rules: [{name: a, regex: x, literal: y}]": "either a regex or a literal",
+    "rules: [{regex: x}]": "name must be text",
+    "rules: [{name: a, regexp: x}]": "regexp",
+    "rules: [{name: a, regex: '['}]": "cannot be read",
+    "rules: [{name: A b, regex: x}]": "no class",
+    "rules: [{name: a, regex: 'x*'}]": "matches nothing",
+    "rules: [{name: a, literal: ab}]": "too short",
+    "rules: [{name: a, regex: 'ä'}]": "ASCII",
+    "rules: [{name: a, regex: x, ignore_case: 1}]": "true or false",
+    "rules: [{name: a, regex: 5}]": "regex must be text",
+}
+
+
+@pytest.mark.parametrize("text", sorted(WRONG))
+def test_rules_that_are_wrong_are_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_rules(text)
+    assert WRONG[text] in f"{refused.value.what} {refused.value.why} {refused.value.next_step}"
+
+
+HARD = (
+    r"(a+)+b",
+    r"(a|a)*b",
+    r"(\w+\s*)+;",
+    r"(.*)(.*)x",
+    r"\s*\s*\s*x",
+    r"(a?){30}a{30}",
+    r"(x+x+)+y",
+    r"(a*)*b",
+    r"([a-z]+)*1",
+    r"(a|ab)(c|bcd)*(d*)*e",
+    r"(.+)\1",
+    r"\d+\d+x",
+    r"(?=(a+)+b)c",
+    r"(?:a{1,9}){1,9}b",
+    r".*a.*b.*c",
+)
+EASY = (
+    r"ACME-\w+",
+    r"\d{1,3}(?:\.\d{1,3}){3}",
+    r"(?:[a-z]+\.)+example",
+    r"key=\w+;",
+    r"a|b|c",
+    r"\bfoo\w+bar",
+    r"[A-Z]{2}\d{20}",
+    r"(?:ab|cd)+e",
+    r"\w+@\w+",
+    r"id=[^;]*;name=[^;]*;",
+    r"(?i:x)y+z",
+)
+
+
+@pytest.mark.parametrize("regex", HARD)
+def test_rules_that_could_run_forever_are_refused(regex: str) -> None:
+    with pytest.raises(UsageError, match="refused"):
+        read_rules(f"rules: [{{name: a, regex: '{regex}'}}]")
+
+
+@pytest.mark.parametrize("regex", EASY)
+def test_rules_that_cannot_are_taken_and_are_quick_on_hostile_text(regex: str) -> None:
+    rules = read_rules(f"rules: [{{name: a, regex: '{regex}'}}]")
+    for attack in (
+        "a" * 4000,
+        "1." * 2000,
+        "ab" * 2000,
+        "foo" * 1300,
+        " " * 4000,
+        "id=" * 1300,
+        "key=" + "a" * 4000,
+    ):
+        started = time.process_time()
+        list(rules[0].spans(attack.encode()))
+        assert time.process_time() - started < 1
