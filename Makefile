@@ -16,7 +16,7 @@ demo: $(READY)
 	@$(BIN)/kdebug demo </dev/null  # on a terminal it would open the UI, with the tour
 
 test: $(READY) lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 4 --dist loadgroup
 
 soak: $(READY)
 	$(BIN)/pytest -m soak --timeout 1200 -s
