@@ -22,11 +22,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On two cores: all tests of the node share one node, and those of the toolbox its images."""
+    """Who shares something expensive runs in one process: the tests of a node (there are two, since a node's
+    tests mostly wait) and those of the toolbox' images."""
     for item in items:
-        for folder in ("node", "toolbox"):
-            if folder in item.path.parent.parts:
-                item.add_marker(pytest.mark.xdist_group(folder))
+        folders = item.path.parent.parts
+        if "node" in folders:
+            item.add_marker(
+                pytest.mark.xdist_group("node-1" if item.path.name < "test_pods_n" else "node-2")
+            )
+        elif "toolbox" in folders:
+            item.add_marker(pytest.mark.xdist_group("toolbox"))
 
 
 TOOLS = {

@@ -120,7 +120,7 @@ def test_resized_to_nothing_suspended_and_resumed(
     terminal.type("\x1a")
     state = Path(f"/proc/{terminal.process.pid}/stat")
     terminal.until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the stop")
-    assert b"\x1b[?1049l" in terminal.seen
+    terminal.until(lambda: b"\x1b[?1049l" in terminal.seen, "the shell's own screen")
     terminal.screen.reset()
     os.kill(terminal.process.pid, signal.SIGCONT)
     terminal.shows("CPU%", "COMMAND")
