@@ -22,14 +22,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who shares something expensive runs in one process: the tests of a node (there are two, since a node's
+    """Who shares something expensive runs in one process: the tests of a node (there are two, since their
     tests mostly wait) and those of the toolbox' images."""
     for item in items:
         folders = item.path.parent.parts
         if "node" in folders:
-            item.add_marker(
-                pytest.mark.xdist_group("node-1" if item.path.name < "test_pods_n" else "node-2")
-            )
+            half = "node-1" if item.path.name < "test_pods_n" else "node-2"
+            item.add_marker(pytest.mark.xdist_group(half))
         elif "toolbox" in folders:
             item.add_marker(pytest.mark.xdist_group("toolbox"))
 

@@ -29,7 +29,7 @@ class Terminal:
         command = [str(Path(sys.executable).with_name("kdebug")), *arguments]
         self.process = subprocess.Popen(
             command, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
+            env={**surroundings(), "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
             preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         self.seen = b""
@@ -85,3 +85,8 @@ class Terminal:
         self.process.wait()
         os.close(self.master)
         os.close(self.slave)
+
+
+def surroundings() -> dict[str, str]:
+    """Of this process; but the size is the terminal's, not that of the one in which the tests run."""
+    return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
