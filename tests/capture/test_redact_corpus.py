@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdebug.capture.redact import Redactor
+from kdebug.capture.redact import Redactor, fast
 from kdebug.capture.redact.stream import RedactingStream
 from support import planted
 from support.ordinary_logs import lines
@@ -60,7 +60,12 @@ def scattered(chance: random.Random, secrets: list[Planted], per: int = 3) -> by
     return b"".join(found)
 
 
-def test_nothing_leaks_of_a_corpus_of_hundreds(seed: int) -> None:
+@pytest.mark.parametrize("re2", [True, False])
+def test_nothing_leaks_of_a_corpus_of_hundreds(
+    seed: int, re2: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not re2:
+        monkeypatch.setattr(fast, "engine", lambda: None)
     chance = random.Random(seed)
     values, known = known_corpus(chance)
     secrets = known + shape_corpus(chance)
@@ -167,8 +172,9 @@ def test_what_is_no_secret_comes_out_byte_for_byte(seed: int) -> None:
     data = chance.randbytes(3_000_000)
     redactor = Redactor()
     redactor.learn(word(chance))
-    changed = sum(1 for _ in range(1) if through(redactor, data) != data)
-    assert changed == 0 or redactor.report()["redacted_total"] < 10
+    output = through(redactor, data)
+    found = redactor.report()["redacted_total"]
+    assert found <= 3 and (output == data) == (found == 0)  # by chance, about once in 100 runs
 
 
 def share_changed(redactor: Redactor, rows: list[bytes]) -> float:

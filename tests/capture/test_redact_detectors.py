@@ -7,12 +7,12 @@ import random
 
 import pytest
 
-from kdebug.capture.redact import Redactor, engine, names, pairs, shapes
+from kdebug.capture.redact import Redactor, engine, fast, names, pairs, shapes
 from kdebug.capture.redact.optional import luhn
 from kdebug.capture.redact.tokens import TOKEN
 from kdebug.errors import UsageError
-from support.ordinary_logs import log
-from support.planted import NAMED, private_key, shaped, word
+from support.ordinary_logs import lines, log
+from support.planted import NAMED, encoded, known_secrets, private_key, shaped, word
 
 
 def kinds(redactor: Redactor) -> set[str]:
@@ -244,6 +244,17 @@ def test_ordinary_words_are_masked_in_their_place_only() -> None:
     assert redactor.report()["masked_in_place_only"] == 7 and redactor.report()["known_secrets"] == 0
 
 
+def test_secrets_that_look_like_places_are_no_ordinary_words() -> None:
+    for value in (
+        "/0ZAVOa30VJyYgQWAIxfvynUKRI/GBS8dCbJTlYNzpDS", "/aB3.xY9", "https://x.example.com/aB3dE6gH9jK2mN5pQ8sT1v",
+        "aB3dE6.gH9jK2", "abcdefghijklmnopqrstuvwxyz.example",
+    ):  # fmt: skip
+        redactor = Redactor()
+        redactor.learn(value)
+        assert redactor.report()["known_secrets"] >= 1, value
+        assert value not in redactor.text(f"x {value} y")
+
+
 def test_secrets_inside_of_learned_values_are_known_too() -> None:
     pull = {
         "auths": {
@@ -300,32 +311,33 @@ def test_what_is_learned_after_the_first_output_is_told() -> None:
     assert redactor.report()["learned_late"] == ["env of 2"]
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        b"password=" * 60_000,
-        b"token:" * 90_000,
-        b"eyJ" * 180_000,
-        b"eyJhbGciOiJ." * 45_000,
-        b"-----BEGIN PRIVATE KEY-----" * 20_000,
-        b"-----END PRIVATE KEY-----\n" * 20_000,
-        b"://a:b" * 90_000,
-        b"://a:" + b"@" * 500_000,
-        b"$6$" * 180_000,
-        b"auth:" * 100_000,
-        b'password="' * 50_000,
-        b'"password":\\"' * 40_000,
-        b"<password " * 50_000,
-        b"ghp_" * 130_000,
-        b"\\" * 500_000,
-        b"password" + b" " * 500_000,
-        b"--token " * 60_000,
-        b"a" * 500_000 + b"@",
-        b"password=" + b"x" * 600_000,
-    ],
-)
+ATTACKS = [
+    b"password=" * 60_000,
+    b"token:" * 90_000,
+    b"eyJ" * 180_000,
+    b"eyJhbGciOiJ." * 45_000,
+    b"-----BEGIN PRIVATE KEY-----" * 20_000,
+    b"-----END PRIVATE KEY-----\n" * 20_000,
+    b"://a:b" * 90_000,
+    b"://a:" + b"@" * 500_000,
+    b"$6$" * 180_000,
+    b"auth:" * 100_000,
+    b'password="' * 50_000,
+    b'"password":\\"' * 40_000,
+    b"<password " * 50_000,
+    b"ghp_" * 130_000,
+    b"\\" * 500_000,
+    b"password" + b" " * 500_000,
+    b"--token " * 60_000,
+    b"a" * 500_000 + b"@",
+    b"password=" + b"x" * 600_000,
+    b"pass" * 125_000 + b"=",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: repr(attack[:12]))
 def test_hostile_text_takes_bounded_time(attack: bytes) -> None:
-    """At least 100 KB/s, on a machine that others use too; measured in processor time."""
+    """At least 50 KB/s, on a machine that others use too; measured in processor time."""
     import time
 
     redactor = Redactor(extra=("card", "email"))
@@ -334,7 +346,7 @@ def test_hostile_text_takes_bounded_time(attack: bytes) -> None:
     stream = redactor.stream()
     stream.feed(attack)
     stream.finish()
-    assert time.process_time() - started < len(attack) / 100_000
+    assert time.process_time() - started < len(attack) / 50_000
 
 
 def test_a_value_longer_than_any_bound_never_comes_out(seed: int) -> None:
@@ -345,3 +357,40 @@ def test_a_value_longer_than_any_bound_never_comes_out(seed: int) -> None:
         stream = redactor.stream()
         output = stream.feed(data + b"x password=" + value + b"\n" + data) + stream.finish()
         assert b"aB3" not in output and output.endswith(data) and output.startswith(data)
+
+
+@pytest.fixture
+def without_re2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "engine", lambda: None)
+
+
+def redacted(data: bytes, values: list[str]) -> bytes:
+    redactor = Redactor(b"k" * 16)
+    for value in values:
+        redactor.learn(value)
+    stream = redactor.stream()
+    return stream.feed(data) + stream.finish()
+
+
+def test_the_output_is_the_same_with_and_without_re2(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs, everything planted, and everything hostile; RE2 may only save time."""
+    assert fast.engine() is not None
+    chance = random.Random(seed)
+    values = known_secrets(chance)
+    planted = [p.written for value in values for p in encoded(chance, value)]
+    planted += [token.encode() for _, token in shaped(chance)]
+    planted += [t.format(word(chance)).encode() for t in NAMED] + [t.encode() for t in ORDINARY]
+    made = lines(chance)
+    texts = [attack[:20_000] for attack in ATTACKS] + [log(chance, 500_000)]
+    texts += [b"".join(next(made)[:-1] + b" " + p + b"\n" for p in chance.sample(planted, len(planted)))]
+    texts += [b"".join(chance.choices(planted, k=200)) for _ in range(5)]
+    fast_ones = [redacted(text, values) for text in texts]
+    monkeypatch.setattr(fast, "engine", lambda: None)
+    for text, expected in zip(texts, fast_ones):
+        assert redacted(text, values) == expected
+
+
+@pytest.mark.usefixtures("without_re2")
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: repr(attack[:12]))
+def test_hostile_text_takes_bounded_time_without_re2(attack: bytes) -> None:
+    test_hostile_text_takes_bounded_time(attack)

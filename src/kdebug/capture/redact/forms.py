@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Optional
 
-WINDOW_BYTES = 6
+WINDOW_BYTES = 4
+HEX_WINDOW_BYTES = 6
 _STABLE = re.compile(rb"[A-Za-z0-9._\-]+")
 """Characters that no encoding of text has to escape."""
 _MIN_STABLE = 4
@@ -155,7 +156,7 @@ def _fully_escaped(first: bytes, second: bytes) -> set[bytes]:
         digits = (first + second).hex()
         digits, number = (digits.upper(), code.hex().upper()) if upper else (digits, code.hex())
         pairs = [digits[at : at + 2] for at in range(0, len(digits), 2)][:2]
-        found |= {"%" + "%".join(pairs), "u" + number, "x" + "\\x".join(pairs)}
+        found |= {"%" + "%".join(pairs), "\\u" + number, "\\x" + "\\x".join(pairs)[:5]}
     return {form.encode() for form in found}
 
 
@@ -214,5 +215,5 @@ def _alphabets(text: bytes) -> Iterator[bytes]:
 
 def _hex_form(value: bytes) -> Form:
     text = value.hex().encode()
-    piece = window(text, 8)
+    piece = window(text, HEX_WINDOW_BYTES)
     return Form(lambda: b"(?i:" + text + b")", (piece, piece.upper()))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Optional
 
+from kdebug.capture.redact.fast import any_of
 from kdebug.capture.redact.forms import Form, forms
 from kdebug.capture.redact.span import Span, line_span
 
@@ -31,21 +32,31 @@ _PLACE = re.compile(
     rb"/[\w./\-]*|[a-z][a-z0-9+.\-]*://[^\s@]*|[\w\-]+(?:\.[\w\-]+)+(?::\d+)?|[\d.:/]{1,21}"
 )
 """A path, a URL without a password, a host name, an address: what names with "token" often hold."""
+_ROOT = re.compile(
+    rb"/(?:app|bin|certs?|config|data|dev|etc|home|lib|mnt|opt|proc|root|run|secrets?|srv|sys|tmp|usr|var)/"
+)
 
 
 def ordinary(value: bytes) -> bool:
-    """Too short or too usual to be looked for outside its place. A name like a host's is still a secret
-    when it has capitals and digits in the manner of a JWT or a key."""
+    """Too short or too usual to be looked for outside its place. What might be a path, a host or a URL is
+    a secret all the same when part of it looks made by a machine: base64 may begin with a slash, and some
+    URLs are keys."""
     if len(value) < MIN_BYTES or _ORDINARY.fullmatch(value):
         return True
-    return bool(_PLACE.fullmatch(value)) and not _dotted_token(value)
-
-
-def _dotted_token(value: bytes) -> bool:
-    if value[:1] == b"/" or b"://" in value:
+    if not _PLACE.fullmatch(value):
         return False
-    mixed = value != value.lower() and value != value.upper()
-    return (mixed and any(48 <= byte <= 57 for byte in value)) or len(max(value.split(b"."), key=len)) >= 24
+    if _ROOT.match(value):
+        return True
+    if b"://" in value:
+        return not any(len(part) >= 20 and _mixed(part) for part in re.split(rb"[/.?&=]", value))
+    if value[:1] == b"/":
+        return value == value.lower()
+    return not _mixed(value) and len(max(value.split(b"."), key=len)) < 24
+
+
+def _mixed(value: bytes) -> bool:
+    """Both cases and digits."""
+    return value != value.lower() and value != value.upper() and any(48 <= byte <= 57 for byte in value)
 
 
 class _Known:
@@ -95,7 +106,7 @@ class KnownSecrets:
     def scanner(self) -> Optional[re.Pattern[bytes]]:
         """Finds the windows; None while nothing is known."""
         if self._scanner is None and self._by_window:
-            self._scanner = re.compile(trie(self._by_window))
+            self._scanner = any_of(self._by_window) or re.compile(trie(self._by_window))
         return self._scanner
 
     def spans(self, data: bytes) -> Iterator[Span]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Optional, Protocol
 
 from kdebug.capture.redact import blocks, names, pairs, shapes
+from kdebug.capture.redact.fast import fast_hits
 from kdebug.capture.redact.span import Span
 
 Look = Callable[[bytes, int], Optional[Span]]
@@ -85,7 +86,7 @@ class Single:
 
 
 class Prefilter:
-    """Every place that a built-in detector should look at."""
+    """Every place that a built-in detector should look at; by RE2 where it is installed."""
 
     def __init__(self) -> None:
         self._parts: list[_Part] = [
@@ -96,6 +97,11 @@ class Prefilter:
             Single(b"$", "password-hash", shapes.hash_at),
         ]  # fmt: skip
 
+        self._fast = fast_hits(self._by_parts)
+
     def hits(self, data: bytes) -> Iterator[tuple[int, str, Look]]:
+        return self._by_parts(data) if self._fast is None else self._fast.hits(data)
+
+    def _by_parts(self, data: bytes) -> Iterator[tuple[int, str, Look]]:
         for part in self._parts:
             yield from part.hits(data)
