@@ -68,7 +68,7 @@ def test_target_ends_while_attached(node: Node, kdebug: Kdebug, place: str) -> N
 
 def test_target_ends_and_stays_down(node: Node, kdebug: Kdebug, place: str) -> None:
     node.set_backoff(restart=60)
-    app = targets.container("app", "root", "--exit-after", "5", "--code", "9")
+    app = targets.container("app", "root", "--exit-after", "12", "--code", "9")
     node.apply(targets.pod("down", app), place)
     node.wait(place, "down", lambda pod: container_status(pod, "app").get("restartCount") == 1, 20)
     client = kdebug.start("top", "down", "--wait", "--iterations", "90", "-n", place)

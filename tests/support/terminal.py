@@ -57,20 +57,20 @@ class Terminal:
             # pyte 0.8 takes CSI > and CSI = (private modes of keyboards) for others that it knows.
             self._stream.feed(data)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 45) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{what} not within {seconds:g} s; it shows:\n{self.text()}"
             self.read(0.1)
 
-    def shows(self, *texts: str, seconds: float = 20) -> None:
+    def shows(self, *texts: str, seconds: float = 45) -> None:
         """Until all of it is on the screen at once."""
         self.until(lambda: all(text in self.text() for text in texts), f"{texts}", seconds)
 
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def ended(self, seconds: float = 20) -> int:
+    def ended(self, seconds: float = 45) -> int:
         """Until the command has ended; its exit code."""
         self.until(lambda: self.process.poll() is not None, "its end", seconds)
         while select.select([self.master], [], [], 0.1)[0]:

@@ -22,7 +22,7 @@ from kdebug.tui.session import ClusterOpener, Opener, State
 
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
 WIDTH, HEIGHT = 100, 30
-PATIENCE = 15.0
+PATIENCE = 45.0
 
 
 class Ui:
