@@ -70,9 +70,9 @@ def test_target_ends_and_stays_down(node: Node, kdebug: Kdebug, place: str) -> N
     node.set_backoff(restart=60)
     app = targets.container("app", "root", "--exit-after", "12", "--code", "9")
     node.apply(targets.pod("down", app), place)
-    node.wait(place, "down", lambda pod: container_status(pod, "app").get("restartCount") == 1, 20)
+    node.wait(place, "down", lambda pod: container_status(pod, "app").get("restartCount") == 1, 60)
     client = kdebug.start("top", "down", "--wait", "--iterations", "90", "-n", place)
-    _, stderr = client.communicate(timeout=40)
+    _, stderr = client.communicate(timeout=60)
     last = stderr.decode().splitlines()[-1]
     assert client.returncode == 6 and "has ended while it was looked at: exit code 9" in last, last
     assert last.endswith("`--wait` attaches when it starts again")
