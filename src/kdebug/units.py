@@ -1,11 +1,26 @@
-"""Quantities for people: sizes, times, ages. JSON has the plain numbers instead."""
+"""Quantities for people: sizes, times, ages, modes. JSON has the plain numbers instead."""
 
 from __future__ import annotations
 
+import stat
 from datetime import datetime, timezone
 
 UNKNOWN = "-"
 """What a fact that may not be read looks like (JSON has null and the reason)."""
+
+
+KIND_BITS = {
+    "file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK, "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK, "char": stat.S_IFCHR, "block": stat.S_IFBLK,
+}  # fmt: skip
+"""The words for file types, with their bits in st_mode (inode(7))."""
+
+
+def mode_text(kind: str, mode: int | None) -> str:
+    """drwxr-xr-x, as ls writes it; question marks for what could not be read."""
+    if mode is None:
+        return "?" * 10
+    return stat.filemode(KIND_BITS.get(kind, 0) | mode)
 
 
 def size(count: int | float | None) -> str:

@@ -6,13 +6,12 @@ in target/, under names that a person can guess (target/processes.json, target/f
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
 from kdebug.capture.questions import question, rows_name
@@ -68,13 +67,6 @@ def member_name(answer: Answer, taken: Callable[[str], bool]) -> str:
     return candidate
 
 
-@dataclass
-class _Gathering:
-    """Pages of one listing, until the last has come."""
-
-    rows: list[Any] = field(default_factory=list)
-
-
 class RecordingBackend:
     """Hands every request on, and every whole answer to `keep`. File contents are not recorded here: they
     are streamed by who reads them."""
@@ -82,7 +74,8 @@ class RecordingBackend:
     def __init__(self, inner: Backend, keep: Callable[[Answer], None], pid: int = 0) -> None:
         self._inner = inner
         self._keep = keep
-        self._listings: dict[str, _Gathering] = {}
+        self._listings: dict[str, list[Any]] = {}
+        """Rows of listings whose last page has not come."""
         self.pid = pid
         """The target's: for questions that say 0."""
 
@@ -109,14 +102,14 @@ class RecordingBackend:
             return
         key = question(request, self.pid)
         if not request.cursor:
-            self._listings[key] = _Gathering()
-        listing = self._listings.get(key)
-        if listing is None:
+            self._listings[key] = []
+        rows = self._listings.get(key)
+        if rows is None:
             return  # the beginning of this listing was not seen
-        listing.rows += getattr(answer, name)
+        rows += getattr(answer, name)
         if not getattr(answer, "cursor", ""):
             del self._listings[key]
-            whole = dataclasses.replace(answer, **{name: tuple(listing.rows)})  # type: ignore[type-var]
+            whole = dataclasses.replace(answer, **{name: tuple(rows)})  # type: ignore[type-var]
             self._keep(self._answered(request, whole))
 
     def _answered(self, request: Request[Any], answer: Any) -> Answer:
@@ -136,15 +129,3 @@ class RecordingBackend:
 def _plain(request: Request[Any]) -> dict[str, Any]:
     fields = {key: value for key, value in codec.to_plain(request).items() if key != "cursor"}
     return {"request": request.name, **fields}
-
-
-async def drain(backend: Backend, request: Paged[Any], deadline: float) -> int:
-    """Ask for every page of `request`; returns the number of rows. Raises `KdebugError`, `TimeoutError`."""
-    count = 0
-    async with asyncio.timeout_at(deadline):
-        while True:
-            page: Any = await backend.send(request)
-            count += len(getattr(page, rows_name(page) or "items"))
-            if not page.cursor:
-                return count
-            request = dataclasses.replace(request, cursor=page.cursor)

@@ -16,12 +16,11 @@ from typing import Optional
 from kdebug.errors import NotCaptured
 from kdebug.protocol.files import Entry, FileStat, Listing
 from kdebug.protocol.search import COLUMNS, EntryTable, Find, Found, FoundPage, ListTable, Progress
-from kdebug.target.search import ENTRY_KINDS
+from kdebug.units import KIND_BITS
 
 MAX_LINKS = 40
 """As the kernel follows (path_resolution(7))."""
 NOT_LISTED = "not captured: the bundle does not hold what is in it"
-_BITS = {kind: bits for bits, kind in ENTRY_KINDS.items()}
 
 
 class Tree:
@@ -128,7 +127,7 @@ class Tree:
 def _column(name: str, entry: Entry) -> int:
     if name == "modes":
         known = entry.mode is not None
-        return (entry.mode or 0) | _BITS.get(entry.kind, 0) if known and entry.kind in _BITS else 0
+        return (entry.mode or 0) | KIND_BITS.get(entry.kind, 0) if known and entry.kind in KIND_BITS else 0
     if name == "blocks":
         return (entry.allocated_bytes or 0) // 512
     if name == "numbers":

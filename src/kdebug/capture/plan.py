@@ -60,8 +60,6 @@ class PlannedStep:
     bytes_about: int = 0
     cpu_ms_about: float = 0.0
     """Of the agent, in the pod."""
-    seconds_least: float = 0.0
-    """What samples wait."""
     not_taken: str = ""
     """Why nothing of it, or not all of it, would be taken."""
 
@@ -113,7 +111,6 @@ def _refused(work: Work, name: str) -> str:
 
 async def _facts(step: Step, work: Work, planned: PlannedStep) -> None:
     times = step.samples.count if step.samples else 1
-    planned.seconds_least = step.samples.every * (times - 1) if step.samples else 0.0
     for request in step.requests:
         _add(planned, request.name, times, len(work.processes) if request.name == "processes" else 1)
     planned.not_taken = "; ".join(filter(None, (_refused(work, r.name) for r in step.requests)))

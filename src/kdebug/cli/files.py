@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import stat as stat_bits
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,18 +18,10 @@ from kdebug.protocol.requests import MAX_CHUNK
 from kdebug.sanitise import one_line
 from kdebug.target import Target
 from kdebug.target.reader import pieces
+from kdebug.units import mode_text
 
 ENDLESS_BYTES = 64 * 1024 * 1024
 """Where a file that says no size (procfs) is left: some of them have no end."""
-_TYPE_BITS = {
-    "file": stat_bits.S_IFREG,
-    "dir": stat_bits.S_IFDIR,
-    "symlink": stat_bits.S_IFLNK,
-    "fifo": stat_bits.S_IFIFO,
-    "socket": stat_bits.S_IFSOCK,
-    "char": stat_bits.S_IFCHR,
-    "block": stat_bits.S_IFBLK,
-}
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:
@@ -50,18 +41,20 @@ def entry_document(entry: Entry) -> dict[str, Any]:
     return row
 
 
-def mode_text(entry: Entry) -> str:
-    """drwxr-xr-x, as ls writes it; question marks for what could not be read."""
-    if entry.mode is None:
-        return "?" * 10
-    return stat_bits.filemode(_TYPE_BITS.get(entry.kind, 0) | entry.mode)
-
-
 def long_row(entry: Entry, human: bool = False) -> list[object]:
     name = entry.name if entry.link_target is None else f"{entry.name} -> {entry.link_target}"
     mtime = None if entry.mtime_ns is None else (rfc3339(entry.mtime_ns / 1e9) or "-")[:19]
     length = entry.device_number or (size(entry.size_bytes) if human else entry.size_bytes)
-    return [mode_text(entry), entry.links, entry.uid, entry.gid, length, mtime, name, entry.error or ""]
+    return [
+        mode_text(entry.kind, entry.mode),
+        entry.links,
+        entry.uid,
+        entry.gid,
+        length,
+        mtime,
+        name,
+        entry.error or "",
+    ]
 
 
 HEADERS = ["MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME", ""]
@@ -119,7 +112,7 @@ async def stat(target: Target, path: str, common: Common, follow: bool) -> int:
 
 
 def _stat_lines(found: FileStat, data: dict[str, Any]) -> list[str]:
-    shown = {"mode": f"{data['mode']} ({mode_text(found.entry)})"}
+    shown = {"mode": f"{data['mode']} ({mode_text(found.entry.kind, found.entry.mode)})"}
     return [
         one_line(f"{key}: {shown.get(key, value)}")
         for key, value in data.items()

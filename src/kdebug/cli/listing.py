@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kdebug.cli.console import Document, emit, terminal_width
-from kdebug.cli.files import HEADERS, entry_document, file_callback, file_verb, long_row, mode_text
+from kdebug.cli.files import HEADERS, entry_document, file_callback, file_verb, long_row
 from kdebug.cli.find import Answers, collect, found_document
 from kdebug.cli.table import UNKNOWN, exact, rfc3339, size, table
 from kdebug.cli.verb import Common, common_options, with_target
@@ -23,6 +23,7 @@ from kdebug.sanitise import one_line
 from kdebug.target import Target
 from kdebug.target.search import directory, search_pages
 from kdebug.target.target import MAX_ROWS
+from kdebug.units import mode_text
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
     "name": lambda entry: entry.name,
@@ -104,7 +105,7 @@ MANY = 5000
 
 def _many_lines(entries: list[Entry], human: bool) -> list[str]:
     """What `table` gives, in a fifth of the time."""
-    modes = functools.cache(lambda kind, mode: mode_text(Entry("", kind, mode=mode)))
+    modes = functools.cache(mode_text)
     times = functools.cache(lambda second: (rfc3339(second) or "-")[:19])
     shown_size = size if human else str
     columns = [

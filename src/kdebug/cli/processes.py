@@ -54,11 +54,6 @@ def process_document(process: Process) -> dict[str, Any]:
     return row
 
 
-def command_text(process: Process) -> str:
-    """What ps writes in COMMAND: the arguments, or [name] where there are none to see."""
-    return " ".join(process.cmdline) if process.cmdline else f"[{process.name}]"
-
-
 def process_lines(processes: Iterable[Process], wide: bool) -> list[str]:
     headers = ["PID", "PPID", "USER", "ST", "RSS", "TIME", "THR", "FDS", "STARTED"]
     headers += ["NICE", "VSIZE", "CONTAINER", "EXE"] if wide else []
@@ -69,7 +64,7 @@ def process_lines(processes: Iterable[Process], wide: bool) -> list[str]:
         row.append((rfc3339(process.started_at) or "-")[:19])
         if wide:
             row += [process.nice, size(process.vsize_bytes), (process.container or "-")[:12], process.exe]
-        rows.append([*row, command_text(process)])
+        rows.append([*row, process.command])
     return table([*headers, "COMMAND"], rows, right="PID PPID RSS TIME THR FDS NICE VSIZE")
 
 
@@ -85,9 +80,7 @@ def tree_lines(processes: Iterable[Process]) -> list[str]:
     while stack:
         process, depth = stack.pop()
         indent = "  " * min(depth, 40)
-        lines.append(
-            one_line(f"{process.pid:>7} {size(process.rss_bytes):>8}  {indent}{command_text(process)}")
-        )
+        lines.append(one_line(f"{process.pid:>7} {size(process.rss_bytes):>8}  {indent}{process.command}"))
         stack += [(child, depth + 1) for child in reversed(children.get(process.pid, []))]
     return ["    PID      RSS  COMMAND", *lines]
 
@@ -334,7 +327,7 @@ def _show_top(before: ProcessPage, after: ProcessPage, rows: int, output: str) -
         headers = ["PID", "CPU%", "RSS", "TIME", "THR", "ST", "COMMAND"]
         cells = [
             [p.pid, percent.get(p.pid), size(p.rss_bytes), duration(p.cpu_seconds)]
-            + [p.threads, p.state, command_text(p)]
+            + [p.threads, p.state, p.command]
             for p in ordered
         ]
         return table(headers, cells, right="PID CPU% RSS TIME THR")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from kdebug.errors import AccessDenied, DeadlinePassed, Failed, KdebugError, NotFound, UsageError
+from kdebug.errors import AccessDenied, DeadlinePassed, Failed, NotFound, UsageError
 from kdebug.kube.library import load
 from kdebug.target.cluster import ContextInfo
 
@@ -247,14 +247,6 @@ def forget_copies() -> None:
     library = sys.modules.get("kubernetes.aio.config.kube_config")
     if library is not None:
         library._cleanup_temp_files()
-
-
-def context_names(choice: Choice) -> list[str]:
-    """Every context of the kubeconfig; empty when there is none to read."""
-    try:
-        return [context.name for context in contexts(choice)]
-    except KdebugError:
-        return []
 
 
 def contexts(choice: Choice) -> list[ContextInfo]:

@@ -44,6 +44,11 @@ class Process(Record):
     kernel_thread: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def command(self) -> str:
+        """What ps writes in COMMAND: the arguments, or [name] where there are none to see."""
+        return " ".join(self.cmdline) if self.cmdline else f"[{self.name}]"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProcessPage(Record):

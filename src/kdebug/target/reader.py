@@ -45,11 +45,9 @@ class Packing:
         self._auto = mode == "auto"
         self._pause = 0
         self._bytes, self._seconds = 0, 0.0
-        self.saved_bytes = 0
 
     def saw(self, raw_bytes: int, sent_bytes: int, asked: bool, seconds: float) -> None:
         """One piece came: how long it was, how much of it travelled, and what it took since the last."""
-        self.saved_bytes += raw_bytes - sent_bytes
         if not self._auto or raw_bytes < MAX_CHUNK // 4:
             return
         self._bytes += sent_bytes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -15,43 +15,40 @@ from kdebug.protocol.files import Entry
 from kdebug.protocol.requests import MAX_PAGE, Paged
 from kdebug.protocol.search import COLUMNS, EntryTable, ListTable, Progress
 from kdebug.target.target import MAX_ROWS, Target
+from kdebug.units import KIND_BITS
 
 P = TypeVar("P")
 
-ENTRY_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-}
+ENTRY_KINDS = {bits: kind for kind, bits in KIND_BITS.items()}
 
 
-async def directory(target: Target, path: str) -> AsyncGenerator[list[Entry], None]:
-    """A directory page by page, by columns; the next page is on its way while the caller has this one.
-
-    Raises `ProtocolViolation` past `MAX_ROWS`.
-    """
-    request, rows = ListTable(path=path, limit=MAX_PAGE), 0
+async def _read_ahead(target: Target, request: Paged[P]) -> AsyncGenerator[P, None]:
+    """Every page, the next one on its way while the caller has this one. Closing it ends the request."""
     flying = asyncio.ensure_future(target.backend.send(request))
     try:
         while True:
-            page = await flying
-            rows += len(page.names)
-            if rows > MAX_ROWS:
-                raise ProtocolViolation(f"the agent's answer to {request.name} does not end")
+            page: Any = await flying
             if page.cursor:
                 request = dataclasses.replace(request, cursor=page.cursor)
                 flying = asyncio.ensure_future(target.backend.send(request))
-            yield entries_of(page)
+            yield page
             if not page.cursor:
                 return
     finally:
         if not flying.done():
             flying.cancel()
         await asyncio.gather(flying, return_exceptions=True)
+
+
+async def directory(target: Target, path: str) -> AsyncGenerator[list[Entry], None]:
+    """A directory page by page, by columns. Raises `ProtocolViolation` past `MAX_ROWS`."""
+    request, rows = ListTable(path=path, limit=MAX_PAGE), 0
+    async with contextlib.aclosing(_read_ahead(target, request)) as pages:
+        async for page in pages:
+            rows += len(page.names)
+            if rows > MAX_ROWS:
+                raise ProtocolViolation(f"the agent's answer to {request.name} does not end")
+            yield entries_of(page)
 
 
 def entries_of(page: EntryTable) -> list[Entry]:
@@ -98,23 +95,13 @@ async def search_pages(
 
     Raises `ProtocolViolation` when an agent goes on for ever without getting anywhere.
     """
-    flying = asyncio.ensure_future(target.backend.send(request))
     seen, standstill = Progress(), 0
-    try:
-        while True:
-            page: Any = await flying
+    async with contextlib.aclosing(_read_ahead(target, request)) as pages:
+        page: Any
+        async for page in pages:
             moved = page.items or page.progress != seen
             seen, standstill = page.progress, 0 if moved else standstill + 1
             if standstill > MAX_STANDSTILL:
                 raise ProtocolViolation(f"the agent's answer to {request.name} does not end")
-            if page.cursor:
-                request = dataclasses.replace(request, cursor=page.cursor)
-                flying = asyncio.ensure_future(target.backend.send(request))
             tell(seen)
             yield page
-            if not page.cursor:
-                return
-    finally:
-        if not flying.done():
-            flying.cancel()
-        await asyncio.gather(flying, return_exceptions=True)

@@ -67,7 +67,6 @@ class KdebugApp(App[None]):
 
     TITLE = "kdebug"
     CSS = MONO_CSS
-    ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Actions}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("colon", "command_palette", "Commands", show=False),

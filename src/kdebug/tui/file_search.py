@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -28,6 +28,9 @@ from kdebug.tui.text import plain
 from kdebug.tui.theme import ACCENT, BAD, DIM, PLAIN
 from kdebug.tui.work import start
 from kdebug.units import size
+
+if TYPE_CHECKING:
+    from kdebug.tui.app import KdebugApp
 
 MAX_HITS = 20_000
 """More is not read by anybody; that there was more is said."""
@@ -216,4 +219,4 @@ class SearchScreen(ModalScreen[Optional[Hit]]):
     def action_copy(self) -> None:
         hit = self.table.selected
         if hit is not None:
-            self.app.copy_to_clipboard(plain(hit.path).plain)
+            cast("KdebugApp", self.app).copy_line(hit.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import stat as stat_bits
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
@@ -32,16 +31,11 @@ from kdebug.tui.table import Cell, Column, LineTable
 from kdebug.tui.text import plain
 from kdebug.tui.theme import ACCENT, BAD, DIM, GOOD, PLAIN, WARN
 from kdebug.tui.work import start
-from kdebug.units import rfc3339, size
+from kdebug.units import mode_text, rfc3339, size
 
 PREVIEW_SECONDS = 0.12
 """Whoever holds the down key reads nothing on the way."""
 PLACES = ("/", "/etc", "/tmp", "/var/log", "/var/run/secrets", "/proc/1", "/app")  # noqa: S108  the target's
-_TYPE_BITS = {
-    "file": stat_bits.S_IFREG, "dir": stat_bits.S_IFDIR, "symlink": stat_bits.S_IFLNK,
-    "fifo": stat_bits.S_IFIFO, "socket": stat_bits.S_IFSOCK, "char": stat_bits.S_IFCHR,
-    "block": stat_bits.S_IFBLK,
-}  # fmt: skip
 MARKS = {"dir": "/", "symlink": "@", "fifo": "|", "socket": "=", "char": "%", "block": "%"}
 """Behind names, as ls -F writes them (devices have none there)."""
 
@@ -55,13 +49,6 @@ class FileRow:
     @property
     def key(self) -> str:
         return self.entry.name
-
-
-def mode_text(entry: Entry) -> str:
-    """drwxr-xr-x, as ls writes it; question marks for what could not be read."""
-    if entry.mode is None:
-        return "?" * 10
-    return stat_bits.filemode(_TYPE_BITS.get(entry.kind, 0) | entry.mode)
 
 
 def _name(row: FileRow) -> Cell:
@@ -104,7 +91,7 @@ def _mtime(row: FileRow) -> Cell:
 
 
 COLUMNS: list[Column[FileRow]] = [
-    Column("mode", "MODE", 10, lambda row: (mode_text(row.entry), DIM), optional=2),
+    Column("mode", "MODE", 10, lambda row: (mode_text(row.entry.kind, row.entry.mode), DIM), optional=2),
     Column("owner", "OWNER", 11, _owner, lambda row: row.entry.uid or 0, optional=3),
     Column("size", "SIZE", 8, _length, lambda row: row.entry.size_bytes or 0, descending=True, right=True),
     Column(
@@ -285,15 +272,21 @@ class FilesPane(Pane):
 
     async def _open_link(self, path: str) -> None:
         """Where a symlink leads, inside the target: a directory is entered, a file is read."""
-        try:
-            found = await self.session.ask(path, lambda target: target.stat(path, follow=True))
-        except KdebugError as error:
-            self.notice.fail(error)
+        found = await self._followed(path)
+        if found is None:
             return
         if found.entry.kind == "dir":
             self.go(found.resolved or path)
         else:
             self._read(path)
+
+    async def _followed(self, path: str) -> Optional[FileStat]:
+        """What a path leads to; None when that cannot be told, which is said in place."""
+        try:
+            return await self.session.ask(path, lambda target: target.stat(path, follow=True))
+        except KdebugError as error:
+            self.notice.fail(error)
+            return None
 
     def _read(self, path: str) -> None:
         self.add_class("reading")
@@ -397,10 +390,8 @@ class FilesPane(Pane):
         self.app.push_screen(GoTo(self.session, self.path), answered)
 
     async def _go_to(self, path: str) -> None:
-        try:
-            found = await self.session.ask(path, lambda target: target.stat(path, follow=True))
-        except KdebugError as error:
-            self.notice.fail(error)
+        found = await self._followed(path)
+        if found is None:
             return
         if found.entry.kind == "dir":
             self.go(posixpath.normpath(path))
@@ -482,7 +473,10 @@ def facts(found: FileStat) -> list[tuple[str, str]]:
     entry = found.entry
     pairs = [
         ("kind", entry.kind),
-        ("mode", f"{mode_text(entry)} ({entry.mode:04o})" if entry.mode is not None else "-"),
+        (
+            "mode",
+            f"{mode_text(entry.kind, entry.mode)} ({entry.mode:04o})" if entry.mode is not None else "-",
+        ),
         ("owner", f"{entry.uid}:{entry.gid}"),
         ("size", size(entry.size_bytes)),
         ("modified", (rfc3339(entry.mtime_ns / 1e9) if entry.mtime_ns is not None else None) or "-"),

@@ -143,7 +143,11 @@ def _process(row: ProcessRow, width: int) -> Line:
     process = row.process
     numbers = f"{process.pid:>7} {cpu:>6} {size(process.rss_bytes):>8}"
     name = fit(process.name, 13)
-    return [(name, PLAIN), (numbers, PLAIN), ("  " + fit(row.command, max(0, width - 40)).rstrip(), DIM)]
+    return [
+        (name, PLAIN),
+        (numbers, PLAIN),
+        ("  " + fit(row.process.command, max(0, width - 40)).rstrip(), DIM),
+    ]
 
 
 def _padded(line: Line, width: int) -> Line:

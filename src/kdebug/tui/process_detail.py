@@ -1,7 +1,7 @@
 """One process in full: a summary, and its descriptors, environment, limits, mappings, sockets, threads.
 
-Each section is read when it is first looked at, and again on `r`; the environment is masked as the
-command line masks it.
+Each section is read when it is looked at, and again on `r`; those that move also with the process table.
+The environment is masked as the command line masks it.
 """
 
 from __future__ import annotations
@@ -144,6 +144,8 @@ async def _sockets(target: Target, pid: int) -> list[Socket]:
     return [entry for entry in (await target.sockets()).items if entry.pids and pid in entry.pids]
 
 
+AT_REST = ("env", "maps")
+"""Sections that stay as they are, or are long: read when they are looked at, and when it is asked for."""
 SECTIONS = ("summary", "fds", "env", "limits", "maps", "sockets", "threads")
 
 
@@ -212,6 +214,12 @@ class ProcessDetailView(Widget):
 
     def reload(self) -> None:
         self._load()
+
+    def refresh_moving(self) -> None:
+        """With each pass of the table, where the section is one that moves: reading the others costs the
+        target, and they are read again on `r`."""
+        if self.section not in AT_REST:
+            self._load()
 
     def _titles(self) -> None:
         process = self.process

@@ -29,14 +29,6 @@ class ProcessRow:
     def key(self) -> ProcessKey:
         return self.process.pid, self.process.start_ticks
 
-    @property
-    def command(self) -> str:
-        """As ps writes it: the command line, or the name in brackets where there is none."""
-        process = self.process
-        if process.cmdline:
-            return " ".join(process.cmdline)
-        return f"[{process.name}]"
-
 
 class ProcessModel:
     """The process table kept up to date by deltas."""

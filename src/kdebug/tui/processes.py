@@ -36,7 +36,7 @@ def _cpu(row: ProcessRow) -> Cell:
 
 def _command(row: ProcessRow) -> Cell:
     style = DIM if row.ours or row.process.kernel_thread else PLAIN
-    return row.branch + row.command + ("  (kdebug)" if row.ours else ""), style
+    return row.branch + row.process.command + ("  (kdebug)" if row.ours else ""), style
 
 
 def _fds(row: ProcessRow) -> Cell:
@@ -72,9 +72,14 @@ COLUMNS: list[Column[ProcessRow]] = [
     Column("time", "TIME", 9, **_number(lambda p: p.cpu_seconds, duration), optional=3),
     Column("threads", "THR", 4, **_number(lambda p: p.threads), optional=4),
     Column("fds", "FDS", 5, _fds, lambda r: r.process.fds or -1, descending=True, right=True, optional=1),
-    Column("command", "COMMAND", 0, _command, lambda r: r.command),
+    Column("command", "COMMAND", 0, _command, lambda r: r.process.command),
 ]
 SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "STOP", "CONT", "ABRT", "KILL")
+
+
+def _search_text(row: ProcessRow) -> str:
+    process = row.process
+    return f"{process.pid} {_user(row)[0]} {process.name} {process.command}"
 
 
 class ProcessesPane(Pane):
@@ -111,7 +116,7 @@ class ProcessesPane(Pane):
         yield Container(
             LineTable(
                 COLUMNS, lambda row: row.key, sort="cpu", id="table", empty="no processes yet",
-                search=lambda row: f"{row.process.pid} {_user(row)[0]} {row.process.name} {row.command}",
+                search=_search_text,
             ),
             ProcessDetailView(self.session),
             id="split",
@@ -133,7 +138,7 @@ class ProcessesPane(Pane):
         await self.session.look()
         self._show()
         if self.has_class("detailed"):
-            self.detail.reload()
+            self.detail.refresh_moving()
         if self._wanted is not None and self.show_process(*self._wanted):
             self._wanted = None
         return self.model.pause
@@ -175,6 +180,11 @@ class ProcessesPane(Pane):
         self.add_class("detailed")
         self.detail.show_process(row.process)
 
+    def action_reload(self) -> None:
+        if self.has_class("detailed"):
+            self.detail.reload()
+        super().action_reload()
+
     def action_section(self, step: int) -> None:
         if self.has_class("detailed"):
             self.detail.action_section(step)
@@ -208,7 +218,7 @@ class ProcessesPane(Pane):
     def action_copy(self) -> None:
         row = self.table.selected
         if row is not None:
-            self.host.copy_line(row.command)
+            self.host.copy_line(row.process.command)
 
     def action_signal(self) -> None:
         row = self.table.selected

@@ -56,7 +56,6 @@ class SessionScreen(Screen[None]):
         self.session = session
         self.panes = list(panes)
         self._index = 0
-        self._shown_generation = 0
 
     def compose(self) -> ComposeResult:
         yield SessionHeader(self.session)
