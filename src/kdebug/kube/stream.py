@@ -173,6 +173,9 @@ async def _check(toolbox: Toolbox) -> None:
 
 
 async def _wait_running(toolbox: Toolbox, pod: Object, target: str) -> None:
+    # A pod that was deleted just before the toolbox was added: the watch may never have news of it.
+    if toolbox_state(pod, toolbox.name, toolbox.image, target):
+        return
     uid = pod["metadata"].get("uid")
     async for seen in watch_pod(
         toolbox.api, toolbox.selected, str(pod["metadata"].get("resourceVersion", ""))
