@@ -10,6 +10,7 @@ import pytest
 from .support import targets, toolboxes
 from .support.cli import Kdebug
 from .support.cluster import state, waiting_reason
+from .support.facade.errors import ApiError
 from .support.node import Node
 
 Object = dict[str, Any]
@@ -79,6 +80,21 @@ def test_deleted_while_the_toolbox_starts(node: Node, kdebug: Kdebug, place: str
     assert process.returncode == 1
     assert b"kdebug: the pod deleted is terminating" in stderr or b"ErrImagePull" in stderr
     node.delete_pod(place, "deleted", 0)
+
+
+def test_deleted_just_before_the_toolbox_is_added(node: Node, kdebug: Kdebug, place: str) -> None:
+    """The answer to the PATCH is the last that is heard of the pod: its watch has nothing to tell."""
+    app = targets.container("app", "root", "--ignore-term", "1")
+    node.run(targets.pod("gone", app, terminationGracePeriodSeconds=60), place)
+    node.faults.fail["patch", "pods/ephemeralcontainers"] = ApiError(429, "TooManyRequests", "busy")
+    process = kdebug.start("ps", "gone", "-v", "-n", place)
+    awaited_step(process, "adding kdebug-")
+    node.delete_pod(place, "gone")
+    node.faults.fail.clear()
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert b"kdebug: the pod gone is terminating" in stderr
+    node.delete_pod(place, "gone", 0)
 
 
 def test_crash_loop(node: Node, kdebug: Kdebug, place: str) -> None:
