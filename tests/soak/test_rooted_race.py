@@ -12,21 +12,9 @@ import pytest
 from kdebug.errors import KdebugError
 from kdebug.probe.files import iter_dir
 from kdebug.probe.rooted import Root
+from support.swaps import SECRET, swap_for_ever
 
 SECONDS = 30
-SECRET = b"outside the root"
-
-
-def swap_for_ever(base: Path) -> None:
-    """a/b is a directory, then a link that leads out, then the directory moved elsewhere, and so on."""
-    while True:
-        os.rename(base / "a/b", base / "a/real")
-        os.symlink("../../../outside", base / "a/b")
-        os.unlink(base / "a/b")
-        os.symlink("/../../outside", base / "a/b")
-        os.unlink(base / "a/b")
-        os.rename(base / "a/real", base / "moved")
-        os.rename(base / "moved", base / "a/b")
 
 
 @pytest.mark.soak
