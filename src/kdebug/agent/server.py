@@ -15,6 +15,7 @@ from _queue import SimpleQueue
 
 from kdebug import threads
 from kdebug.agent import dispatch
+from kdebug.agent.budget import Pace
 from kdebug.agent.outbox import Outbox
 from kdebug.agent.session import Session
 from kdebug.annotations import Any, Callable, Optional
@@ -101,6 +102,8 @@ class Server:
         }
         self._threads: dict[str, int] = dict.fromkeys(self._lanes, 0)
         self._limits = {QUICK: 1, HEAVY: HEAVY_THREADS, WAIT: WAIT_THREADS}
+        self._pace = Pace(session.budget_cores, session.throttled_periods)
+        self._stopping = threads.Event()
 
     def run(self) -> str:
         """Serve until the end; returns why it ended, for the log."""
@@ -239,12 +242,15 @@ class Server:
             if job is None:
                 return
             job.began = time.monotonic()
+            used = time.thread_time()
             try:
                 self._answer(job)
             finally:
                 with self._lock:
                     self._jobs.pop(job.request_id, None)
                     self._release(job)
+            if lane == HEAVY:
+                self._stopping.wait(self._pace.rest_seconds(time.thread_time() - used))
 
     def _answer(self, job: Job) -> None:
         """Every request ends with exactly one ANSWER or ERROR, also when it was cancelled."""
@@ -276,6 +282,7 @@ class Server:
         self._outbox.put_now(kind, request_id, codec.to_json(record))
 
     def _stop(self) -> None:
+        self._stopping.set()
         with self._lock:
             jobs, threads = list(self._jobs.values()), dict(self._threads)
         for job in jobs:

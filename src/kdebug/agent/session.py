@@ -16,6 +16,7 @@ from kdebug.probe.process_table import ProcessTable
 from kdebug.probe.rooted import Root
 from kdebug.probe.users import UserNames
 from kdebug.protocol.requests import is_held
+from kdebug.protocol.system import CgroupInfo
 
 NEVER = threads.Event()
 """A cancel flag for callers that never cancel."""
@@ -114,13 +115,21 @@ class Session:
             self._budget = [cores for cores in (self.cpu_quota_cores, self._target_quota()) if cores]
         return min(self._budget, default=None)
 
-    def _target_quota(self) -> Optional[float]:
+    def throttled_periods(self) -> Optional[int]:
+        """In how many periods the target wanted more CPU than its limit; None where that is not told."""
         try:
-            return cgroup_info(
-                self.pid, proc=self.proc, read_target=self.read_target, read_host=self.read_host
-            ).cpu_limit_cores
+            return self._target_cgroup().cpu_throttled_periods
         except (KdebugError, OSError):
             return None
+
+    def _target_quota(self) -> Optional[float]:
+        try:
+            return self._target_cgroup().cpu_limit_cores
+        except (KdebugError, OSError):
+            return None
+
+    def _target_cgroup(self) -> CgroupInfo:
+        return cgroup_info(self.pid, proc=self.proc, read_target=self.read_target, read_host=self.read_host)
 
     def user_name(self, uid: int, container: Optional[str]) -> Optional[str]:
         """The name that the target's own /etc/passwd gives `uid`; None when it has none, and for processes
