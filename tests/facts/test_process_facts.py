@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -24,10 +25,11 @@ from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.demo import start_demo
 from kdebug.errors import NotFound
+from kdebug.probe import process_limits
 from kdebug.probe.identity import find_target
 from kdebug.probe.process_detail import process_detail
 from kdebug.probe.process_environ import read_environ
-from kdebug.probe.process_table import REVALIDATE_EVERY, ProcessTable
+from kdebug.probe.process_table import KEPT_GENERATIONS, REVALIDATE_EVERY, ProcessTable
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import Process
 
@@ -300,6 +302,23 @@ def test_deltas_add_up_to_the_table() -> None:
     comes.wait()
 
 
+def test_a_generation_that_the_table_does_not_know_gets_everything() -> None:
+    """Of an earlier agent's table, of one that is too long ago, of none that has been."""
+    earlier = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
+    until(lambda: time.time_ns() // 1000 > earlier.generation)
+    reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
+    first = reader.open_pass(fds=False)
+    list(first.rows())
+    known = reader.open_pass(first.generation, fds=False)
+    assert not known.full and not any(row.pid == 1 for row in known.rows())
+    for _ in range(KEPT_GENERATIONS + 1):
+        reader.open_pass(fds=False)
+    for since in (earlier.generation, first.generation, reader.generation + 9):
+        whole = reader.open_pass(since, fds=False)
+        assert any(row.pid == os.getpid() for row in whole.rows())
+        assert whole.full and whole.gone() == []
+
+
 def test_a_change_that_a_slow_pass_finds_is_not_lost_to_who_asked_meanwhile() -> None:
     """Pages of two clients are taken in turns: the quick one has gone by the process when it changes."""
     reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
@@ -464,6 +483,83 @@ def test_memory_that_may_not_be_read_says_who_could_and_hides_no_other_figure() 
         assert "memory.rss_bytes" not in reasons
     finally:
         process.communicate()
+
+
+MEMORY_OF_EACH_KIND = """
+import ctypes, mmap
+def private(mib):
+    return mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+reserved, once, kept, shared = private(512), private(64), private(24), mmap.mmap(-1, 8 << 20)
+for touched in (once, kept, shared):
+    touched.write(b"x" * len(touched))
+once.close(); private(256).close()
+first = ctypes.addressof(ctypes.c_char.from_buffer(shared))
+assert ctypes.CDLL(None).mlock(ctypes.c_void_p(first), 2 << 20) == 0
+"""
+"""What is only reserved is not resident; what was let go counts in the peaks."""
+
+
+@needs_root
+def test_each_kind_of_memory_is_told_from_the_others(session: Session) -> None:
+    mib = 1 << 20
+    process = prepared(f"exec({MEMORY_OF_EACH_KIND!r})")
+    try:
+        until(lambda: state(process.pid) == "S")
+        memory = dispatch.handle(session, ask.GetProcess(process.pid)).memory
+        used = {limit.name: limit.used for limit in process_limits.limits("/proc", process.pid)}
+        second = psutil.Process(process.pid).memory_info()
+        rss, anonymous = memory.rss_bytes or 0, memory.anonymous_bytes or 0
+        assert rss == second.rss == used["Max resident set"]
+        assert 64 * mib + rss - 4 * mib < (memory.peak_rss_bytes or 0) < 256 * mib
+        assert (memory.shared_memory_bytes, memory.locked_bytes) == (8 * mib, 2 * mib)
+        assert memory.file_bytes == second.shared - 8 * mib
+        assert 24 * mib <= anonymous == rss - second.shared
+        assert used["Max address space"] == second.vms and used["Max locked memory"] == 2 * mib
+    finally:
+        process.communicate()
+
+
+@needs_root
+@pytest.mark.parametrize("dumpable", [False, True])
+def test_who_may_be_dumped_is_told_by_the_effective_ids(session: Session, dumpable: bool) -> None:
+    """PR_SET_DUMPABLE, after the ids, which reset it."""
+    ids = "os.setresgid(4251, 4252, 4253); os.setresuid(4241, 4242, 4243)"
+    process = prepared(f"import ctypes; {ids}; ctypes.CDLL(None).prctl(4, {int(dumpable)}, 0, 0, 0)")
+    try:
+        detail = dispatch.handle(session, ask.GetProcess(process.pid))
+        assert detail.dumpable is dumpable and "dumpable" not in detail.reasons
+    finally:
+        process.communicate()
+
+
+def test_session_group_and_terminal_are_told_apart(session: Session) -> None:
+    """A child in the background of a terminal: the group in front of it is its parent's."""
+    parent, terminal = pty.fork()
+    if parent == 0:
+        mine = os.fork()
+        if mine == 0:
+            os.setpgid(0, 0)
+        os.write(1, b".")
+        signal.pause()
+        os._exit(0)
+    try:
+        until(lambda: bool(children_of(parent)))
+        (mine,) = children_of(parent)
+        until(lambda: os.getpgid(mine) == mine and state(mine) == "S")
+        detail = dispatch.handle(session, ask.GetProcess(mine))
+        assert (detail.session, detail.process_group) == (parent, mine)
+        assert f"/dev/pts/{os.minor(detail.tty)}" == psutil.Process(mine).terminal()
+        assert dispatch.handle(session, ask.GetProcess(parent)).tty == detail.tty
+    finally:
+        # Before the terminal is closed, which would end the parent and orphan its child.
+        for pid in [*children_of(parent), parent]:
+            os.kill(pid, signal.SIGKILL)
+        os.close(terminal)
+        os.waitpid(parent, 0)
+
+
+def children_of(pid: int) -> list[int]:
+    return [one.pid for one in psutil.Process(pid).children()]
 
 
 @needs_root

@@ -49,6 +49,8 @@ def test_target_ends_while_attached(node: Node, kdebug: Kdebug, place: str) -> N
     client = kdebug.start("top", "mortal", "--iterations", "90", "-n", place)
     first_lines(client, 2)
     before = container_status(node.pod(place, "mortal"), "app")["containerID"]
+    # It learns of the end when the next instance runs already, and the status has the end as the last one.
+    client.send_signal(signal.SIGSTOP)
     os.kill(node.container_pids(place, "mortal", "app")[0], signal.SIGKILL)
     node.wait(
         place,
@@ -57,11 +59,13 @@ def test_target_ends_while_attached(node: Node, kdebug: Kdebug, place: str) -> N
             "running" in state(pod, "app") and container_status(pod, "app")["containerID"] != before
         ),
     )
+    client.send_signal(signal.SIGCONT)
     _, stderr = client.communicate(timeout=30)
     assert client.returncode == 6, stderr
     last = stderr.decode().splitlines()[-1]
     assert last.startswith(f"kdebug: the container app of {place}/mortal has ended"), last
     assert "exit code 137" in last
+    assert last.endswith("a new instance runs: run the command again to attach to it"), last
     done = kdebug("ps", "mortal", "-n", place)
     assert "added the ephemeral container" in done.stderr
 

@@ -137,6 +137,13 @@ def test_shared_process_namespace(node: Node, kdebug: Kdebug, place: str) -> Non
     app, sidecar = toolboxes.toolboxes(node.pod(place, "shared"))
     assert app["securityContext"] == toolboxes.match(1000, 2000)
     assert sidecar["securityContext"] == toolboxes.user(0, 0)
+    rows = kdebug("ps", "shared", "-n", place, "-o", "json").json["processes"]
+    own = node.container_id(place, "shared", "app")
+    users = {(row["uid"], row["user"]) for row in rows if row["container"] == own}
+    others = {(row["uid"], row["user"]) for row in rows if row["container"] != own}
+    # The passwd is the target's own: it knows nothing of users elsewhere, whatever their numbers.
+    assert users == {(1000, "app")} and (0, None) in others
+    assert {name for _, name in others} == {None}
 
 
 @pytest.mark.parametrize("field", ["hostPID", "hostNetwork"])
