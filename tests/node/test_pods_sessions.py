@@ -178,6 +178,16 @@ def test_stop(node: Node, kdebug: Kdebug, place: str, pod: str) -> None:
     assert again.lines == [f"kdebug: nothing of kdebug runs in {pod}"]
 
 
+def test_stop_in_a_crowd(node: Node, kdebug: Kdebug, place: str) -> None:
+    """More processes with long command lines than one page holds stand before the toolbox' own."""
+    words = ("--children", "80", "--say", "x" * 4000)
+    node.run(targets.pod("crowd", targets.container("app", "root", *words)), place)
+    assert len(kdebug("ps", "crowd", "-n", place, "-o", "json").json["processes"]) > 80
+    (toolbox,) = made(node, place, "crowd")
+    kdebug("sessions", "stop", "crowd", "-n", place)
+    assert ended(node, place, "crowd", toolbox["name"])["exitCode"] == 0
+
+
 def test_stop_at_once(node: Node, kdebug: Kdebug, place: str, pod: str) -> None:
     """Before the kubelet has published that it runs: who just attached may have had second thoughts."""
     node.publish_status(False)

@@ -16,7 +16,8 @@ from kdebug.kube.failures import words
 from kdebug.kube.pods import Object, Selected, container_status, pods_path
 from kdebug.kube.stream import Toolbox
 from kdebug.protocol.processes import Process
-from kdebug.protocol.requests import ListProcesses, OpenTarget, SendSignal
+from kdebug.protocol.requests import OpenTarget, SendSignal
+from kdebug.target import Target
 from kdebug.target.cluster import Session
 from kdebug.target.connection import Connection
 
@@ -104,10 +105,11 @@ async def _hold(api: Api, wanted: Session) -> tuple[Connection, Process, float]:
     except ServerRefusal as refused:
         raise refused.explained(f"exec into {wanted.toolbox} is refused") from refused
     try:
-        info = await connection.send(OpenTarget(pid=connection.hello.pid))
-        page = await connection.send(ListProcesses(limit=1000, fds=False))
+        target = await Target.open(connection, OpenTarget(pid=connection.hello.pid), wanted.toolbox)
+        own = target.info.agent_container
+        # To its last page, however many processes the pod has: hold started after the target's.
+        page = await target.processes(fds=False)
         for process in page.items:
-            own = info.agent_container
             if own is not None and process.container == own and _is_hold(process):
                 return connection, process, page.taken_at
     except BaseException:
