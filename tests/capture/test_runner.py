@@ -21,6 +21,7 @@ import pytest
 from kdebug.capture.offline import OfflineBackend
 from kdebug.capture.reader import BundleReader
 from kdebug.capture.recipe import Recipe, load_recipe, parse_recipe
+from kdebug.capture.redact import Redactor
 from kdebug.capture.redaction import NoRedaction
 from kdebug.capture.runner import Capture, CaptureOptions, Result
 from kdebug.errors import AccessDenied, ConnectionLost, KdebugError, NotCaptured
@@ -285,6 +286,28 @@ def test_everything_passes_redaction(tmp_path: Path, run: asyncio.Runner) -> Non
     for name in bundle.members:
         assert secret not in name and secret.encode() not in bundle.read(name), name
     assert b"a MASKED b" in b"".join(bundle.read(name) for name in bundle.members)
+
+
+def test_a_password_behind_a_thousand_variables_is_known(tmp_path: Path, run: asyncio.Runner) -> None:
+    """Variables of services come first; where the secret is written elsewhere, only its value tells."""
+    secret = "qvltzkmwa-rbnhs"
+    (tmp_path / "log").write_text(f"signed in, {secret}, ok\n")
+    services = {f"SERVICE_{number}": "tcp" for number in range(ask.MAX_PAGE + 100)}
+    process = subprocess.Popen(["sleep", "600"], env={**services, "DB_PASSWORD": secret})
+    try:
+        made = captured(
+            tmp_path / "b",
+            recipe(f"steps:\n- files: [{tmp_path}/log]\n"),
+            expression=f"local:{process.pid}",
+            redaction=Redactor(),
+        )
+        run.run(made)
+    finally:
+        process.kill()
+        process.wait()
+    bundle, _ = opened(tmp_path / "b")
+    (line,) = [bundle.read(name) for name in bundle.members if name.endswith("/log")]
+    assert line.startswith(b"signed in, ") and secret.encode() not in line
 
 
 # What goes wrong

@@ -37,10 +37,11 @@ async def _environments(work: Work, redaction: Redaction) -> None:
     assert work.target is not None
     for process in work.processes[:MAX_PROCESSES]:
         try:
-            page = await work.target.backend.send(ListEnviron(pid=process.pid, limit=MAX_PAGE))
+            # Kubernetes adds seven variables for each service: a page of them is soon full.
+            async for page in work.target.pages(ListEnviron(pid=process.pid, limit=MAX_PAGE)):
+                redaction.learn_document(codec.to_plain(page), f"environ of {process.pid}")
         except KdebugError:
             continue  # told when it is taken
-        redaction.learn_document(codec.to_plain(page), f"environ of {process.pid}")
 
 
 async def _files(work: Work, redaction: Redaction) -> None:
