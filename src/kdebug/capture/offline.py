@@ -8,6 +8,7 @@ shown through the same sanitiser.
 from __future__ import annotations
 
 import dataclasses
+import math
 import posixpath
 from bisect import bisect_right
 from collections import OrderedDict
@@ -61,8 +62,8 @@ class OfflineBackend:
         if isinstance(listed, list):
             for entry in listed:
                 try:
-                    key, at, name = str(entry["question"]), float(entry["at"]), str(entry["member"])
-                except (KeyError, TypeError, ValueError):
+                    key, at, name = str(entry["question"]), _time(entry["at"]), str(entry["member"])
+                except (KeyError, TypeError, ValueError, OverflowError):
                     raise BadBundle("the manifest's list of answers is damaged") from None
                 if name in self.bundle.members:
                     found.setdefault(key, []).append((at, name))
@@ -104,6 +105,10 @@ class OfflineBackend:
     def times(self) -> list[float]:
         """Every time at which something was answered, earliest first: the marks of a time slider."""
         return sorted({at for times in self._answers.values() for at, _ in times})
+
+    def times_of(self, request: Request[Any]) -> list[float]:
+        """When this was answered, or refused, earliest first; as `moment` each gives that answer."""
+        return [at for at, _ in self._answers.get(question(request, self.info.pid), ())]
 
     # Answers
 
@@ -233,11 +238,19 @@ def _answer(bundle: BundleReader, name: str) -> Answer:
     document = bundle.json(name)
     try:
         return Answer(
-            str(document["question"]), dict(document["request"]), float(document["at"]),
+            str(document["question"]), dict(document["request"]), _time(document["at"]),
             document.get("answer"), document.get("error"),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise BadBundle(f"{name} is no answer") from None
+
+
+def _time(value: Any) -> float:
+    """Raises `ValueError` for infinity and the like, which JSON of Python may hold."""
+    at = float(value)
+    if not math.isfinite(at):
+        raise ValueError("a time that is none")
+    return at
 
 
 def _words(request: Request[Any]) -> str:
