@@ -70,6 +70,8 @@ class _Trend:
         stopped = now - at > max(2 * pause, MIN_SECONDS)
         if stopped or now - began < MIN_SECONDS or last - middle < MIN_BYTES or middle <= first:
             return None
+        if at <= middle_at:
+            return None  # a clock that stands is no clock
         return Rising(self.pid, self.name, last, (last - middle) / (at - middle_at), now - began)
 
     def rose(self, now: float) -> Optional[Rose]:

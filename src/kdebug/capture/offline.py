@@ -8,10 +8,11 @@ shown through the same sanitiser.
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 import posixpath
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, Optional, TypeVar
 
 from kdebug.capture.answers import FOLDER, Answer
@@ -20,7 +21,7 @@ from kdebug.capture.container import MANIFEST_NAME, BadBundle, Member
 from kdebug.capture.derived import Tree
 from kdebug.capture.questions import page_of, question
 from kdebug.capture.reader import BundleReader
-from kdebug.errors import AccessDenied, NotCaptured
+from kdebug.errors import AccessDenied, NotCaptured, ProtocolViolation
 from kdebug.protocol import codec, search
 from kdebug.protocol import requests as ask
 from kdebug.protocol.files import FileChunk, Listing
@@ -28,11 +29,13 @@ from kdebug.protocol.requests import Request
 from kdebug.protocol.system import TargetInfo
 
 R = TypeVar("R")
+Asked = TypeVar("Asked", bound=Request[Any])
 
 STEP = "`kdebug bundle ls` lists what it holds"
 MAX_PARTS_HELD = 2
 """Unpacked parts of files: 8 MiB each."""
 MAX_ANSWERS_HELD = 64
+MAX_TIME = 2.0**63
 
 
 class OfflineBackend:
@@ -109,6 +112,16 @@ class OfflineBackend:
     def times_of(self, request: Request[Any]) -> list[float]:
         """When this was answered, or refused, earliest first; as `moment` each gives that answer."""
         return [at for at, _ in self._answers.get(question(request, self.info.pid), ())]
+
+    def asked(self, kind: type[Asked]) -> Iterator[Asked]:
+        """Every request of this kind that was answered, or refused."""
+        for key in self._answers:
+            if key.startswith(f'["{kind.name}",'):
+                try:
+                    _, fields = json.loads(key)
+                    yield codec.from_plain(kind, fields)
+                except (ValueError, RecursionError, ProtocolViolation):
+                    raise BadBundle("the manifest's list of answers is damaged") from None
 
     # Answers
 
@@ -246,9 +259,9 @@ def _answer(bundle: BundleReader, name: str) -> Answer:
 
 
 def _time(value: Any) -> float:
-    """Raises `ValueError` for infinity and the like, which JSON of Python may hold."""
+    """Raises `ValueError` for what no clock shows: Python's JSON may hold infinity and worse."""
     at = float(value)
-    if not math.isfinite(at):
+    if not abs(at) < MAX_TIME:
         raise ValueError("a time that is none")
     return at
 
