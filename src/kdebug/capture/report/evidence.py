@@ -43,7 +43,7 @@ SEARCHED = 500
 Tell = Callable[[str], None]
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio writes results out where it takes its signal handler back
 class Evidence:
     """What was found; what the bundle does not hold is empty."""
 
@@ -158,8 +158,10 @@ class Gatherer:
         """One part that fails takes nothing from the others."""
         self._tell(what)
         try:
-            await _or_none(work)
-        except (BadBundle, ProtocolViolation) as error:
+            await work
+        except NotCaptured:
+            pass  # as the manifest says
+        except KdebugError as error:
             self.found.problems.append(f"{what}: {error}")
 
     async def _target(self, backend: OfflineBackend, target: Target) -> None:
@@ -189,7 +191,9 @@ class Gatherer:
             self.backend.moment = at
 
             async def one(at: float = at) -> None:
-                series.append((at, await look()))
+                looked = await _or_none(look())
+                if looked is not None:
+                    series.append((at, looked))
 
             await self._part(f"{what}, sample {number + 1} of {len(times)}", one())
         self.backend.moment = None
@@ -200,19 +204,20 @@ class Gatherer:
         times = backend.times_of(ask.GetAgentInfo())
         backend.moment = times[0] if times else None
         try:
-            self.found.agent = await target.agent()
+            self.found.agent = await _or_none(target.agent())
             self.found.agent_at = times[0] if times else 0.0
         finally:
             backend.moment = None
 
     async def _access(self, target: Target) -> None:
-        self.found.access = await target.access()
+        self.found.access = await _or_none(target.access())
 
     async def _mounts(self, target: Target) -> None:
-        self.found.mounts = (await target.mounts()).items
+        page = await _or_none(target.mounts())
+        self.found.mounts = page.items if page is not None else ()
 
     async def _network(self, target: Target) -> None:
-        self.found.network = await target.network()
+        self.found.network = await _or_none(target.network())
 
     async def _usage(self, backend: OfflineBackend) -> None:
         for request in backend.asked(DiskUsage):

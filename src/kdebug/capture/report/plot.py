@@ -18,6 +18,8 @@ DOTS = 40
 """Samples up to which each is marked."""
 LIMIT_IN_SIGHT = 3.0
 """Times the largest value: a higher limit is told, not drawn, for the line would lie on the ground."""
+LEAST = 1e-6
+"""Below it everything is nothing."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
@@ -76,7 +78,7 @@ def _top(plot: Plot) -> float:
     largest = max(max(value for _, value in one.points) for one in plot.series)
     if plot.limit is not None and plot.limit <= LIMIT_IN_SIGHT * largest:
         largest = max(largest, plot.limit)
-    if largest <= 0:
+    if largest < LEAST:
         return 1.0
     base = 1024.0 if plot.binary else 10.0
     power = base ** math.floor(math.log(largest, base))

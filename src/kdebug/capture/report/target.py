@@ -20,6 +20,8 @@ MAX_COMMAND = 300
 """Characters."""
 MAX_ROWS = 50
 """Of each list about files and sockets."""
+MAX_SOCKETS = 15
+"""In a state: the counts tell the rest."""
 MAX_FILES = 200
 """That were taken; folded away."""
 
@@ -134,7 +136,11 @@ def _largest(found: Evidence) -> list[Content]:
 
 
 def _systems(found: Evidence) -> list[Content]:
-    mounts = {mount.device: mount for mount in reversed(found.mounts) if (mount.size_bytes or 0) > 0 < (mount.used_bytes or 0)}
+    mounts = {
+        mount.device: mount
+        for mount in reversed(found.mounts)
+        if (mount.size_bytes or 0) > 0 < (mount.used_bytes or 0)
+    }
     if not mounts:
         return []
     shares = {key: (mount.used_bytes or 0) / (mount.size_bytes or 1) for key, mount in mounts.items()}
@@ -209,7 +215,7 @@ def _sockets(items: list[Socket], names: dict[int, str]) -> Content:
         for s in ordered
     )
     columns = ("Local", "Remote", "Held by", "Receive queue>", "Send queue>")
-    return table(columns, cells, MAX_ROWS, len(ordered))
+    return table(columns, cells, MAX_SOCKETS, len(ordered))
 
 
 def _owners(socket: Socket, names: dict[int, str]) -> Content:

@@ -53,7 +53,7 @@ def _plots(found: Evidence) -> Iterator[Plot]:
     ]
     for plot in (
         Plot("Memory of the container", [memory], size, limits[0], binary=True),
-        Plot("Memory of the processes that grew most", _grown(found), size, binary=True),
+        _of_processes(found),
         Plot("CPU", [cores], lambda value: f"{value:.2f}", limits[1]),
         Plot("Open descriptors", [_series("of all processes", _own(found), _descriptors)], _whole),
         Plot("Sockets", sockets, _whole),
@@ -86,8 +86,8 @@ def _own(found: Evidence) -> list[tuple[float, list[Process]]]:
     ]
 
 
-def _grown(found: Evidence) -> list[Series]:
-    """Those that hold most more than at first; each with every look at it."""
+def _of_processes(found: Evidence) -> Plot:
+    """Of those that grew, or where none did of the largest; each with every look at it."""
     seen: dict[tuple[int, int], list[tuple[float, float]]] = {}
     names: dict[tuple[int, int], str] = {}
     for at, processes in _own(found):
@@ -96,8 +96,13 @@ def _grown(found: Evidence) -> list[Series]:
             names[key] = f"{process.name} ({process.pid})"
             if process.rss_bytes < MOST:
                 seen.setdefault(key, []).append((at, float(max(0, process.rss_bytes))))
-    most = sorted(seen, key=lambda key: (seen[key][0][1] - seen[key][-1][1], -seen[key][-1][1], key))
-    return [Series(names[key], seen[key]) for key in most[:PROCESSES]]
+    grew = {key: points[-1][1] - points[0][1] for key, points in seen.items()}
+    most = sorted((key for key in seen if grew[key] > 0), key=lambda key: (-grew[key], key))
+    largest = sorted(seen, key=lambda key: (-seen[key][-1][1], key))
+    title = "Memory of the processes that grew most" if most else "Memory of the largest processes"
+    return Plot(
+        title, [Series(names[k], seen[k]) for k in (most or largest)[:PROCESSES]], size, binary=True
+    )
 
 
 def _descriptors(processes: list[Process]) -> Optional[float]:
