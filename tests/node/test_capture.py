@@ -89,6 +89,8 @@ def test_standard_of_a_pod(node: Node, kdebug: Kdebug, place: str, tmp_path: Pat
     assert any(row["name"] == "app" for row in kdebug("ps", offline, "-o", "json").json["processes"])
     passwd = node.rootfs(place, name, "app") / "etc/passwd"
     assert kdebug("cat", f"{offline}:/etc/passwd").stdout == passwd.read_bytes()
+    page = Path(kdebug("report", str(path)).stdout.decode().strip()).read_text("utf-8")
+    assert f"{place}/{name}" in page and '<section id="pod"' in page and '<section id="logs"' in page
     with BundleReader(str(path)) as bundle:
         assert (
             bundle.json("kubernetes/pod.json")["metadata"]["uid"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 
@@ -18,18 +19,19 @@ async def report(path: str, tell: Tell = lambda what: None) -> tuple[bytes, Evid
     with BundleReader(path) as bundle:
         name = os.path.basename(path)
         tell("the digest")
-        found = Evidence(name, digest(path), bundle.size_bytes, manifest_of(bundle), bundle.rebuilt)
+        found = Evidence(name, await digest(path), bundle.size_bytes, manifest_of(bundle), bundle.rebuilt)
         await Gatherer(bundle, found, tell).gather()
         return page(found), found
 
 
-def digest(path: str) -> str:
+async def digest(path: str) -> str:
     """What sha256sum prints for the file."""
     sha = hashlib.sha256()
     try:
         with open(path, "rb") as file:
             while piece := file.read(PIECE):
                 sha.update(piece)
+                await asyncio.sleep(0)  # an interrupt must get its turn
     except OSError as error:
         raise from_os_error(error, f"the bundle {path} cannot be read") from error
     return sha.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar
@@ -36,7 +37,7 @@ MAX_SAMPLES = 240
 LARGEST = 20
 """Files."""
 MAX_LOG_FILES, END_LINES, END_BYTES = 6, 12, 16 * 1024
-TOLD_LINES = 50_000
+TOLD_LINES = 5000
 SEARCHED = 500
 """Processes whose descriptors and limits are looked through."""
 
@@ -158,6 +159,7 @@ class Gatherer:
         """One part that fails takes nothing from the others."""
         self._tell(what)
         try:
+            await asyncio.sleep(0)  # nothing here waits by itself: an interrupt must get its turn
             await work
         except NotCaptured:
             pass  # as the manifest says
@@ -279,6 +281,7 @@ class Gatherer:
             logs.see(line)
             if logs.count % TOLD_LINES == 0:
                 self._tell(f"logs, {logs.count} lines")
+                await asyncio.sleep(0)
 
 
 async def _or_none(work: Awaitable[A]) -> Optional[A]:
