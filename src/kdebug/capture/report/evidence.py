@@ -159,12 +159,12 @@ class Gatherer:
         """One part that fails takes nothing from the others."""
         self._tell(what)
         try:
-            await asyncio.sleep(0)  # nothing here waits by itself: an interrupt must get its turn
             await work
         except NotCaptured:
             pass  # as the manifest says
         except KdebugError as error:
             self.found.problems.append(f"{what}: {error}")
+        await asyncio.sleep(0)  # nothing here waits by itself: an interrupt must get its turn
 
     async def _target(self, backend: OfflineBackend, target: Target) -> None:
         found = self.found
