@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from kdebug.growth import Rising
+from kdebug.growth import Rising, Rose
 from kdebug.protocol.network import Socket
 from kdebug.protocol.processes import FdInfo, LimitInfo, Process
 from kdebug.target.cluster import EventInfo, Story
@@ -29,6 +29,8 @@ LATELY_SECONDS = 3600.0
 PROBE_SECONDS = 600.0
 """A probe that failed longer ago has been answered since: the kubelet repeats the event."""
 SKEW_SECONDS = 2.0
+OPEN_FILES = "Max open files"
+"""In the kernel's table of limits."""
 
 
 class Place(Enum):
@@ -64,6 +66,8 @@ class Facts:
     usage: Usage = field(default_factory=Usage)
     processes: Sequence[Process] = ()
     rising: Sequence[Rising] = ()
+    rose: Sequence[Rose] = ()
+    """Where the looks end too soon to tell who rises steadily."""
     sockets: Sequence[Socket] = ()
     deleted: Sequence[tuple[Process, FdInfo]] = ()
     """Files without a name that are held open."""
@@ -181,6 +185,14 @@ def memory_rises(facts: Facts) -> Iterator[Finding]:
         yield Finding(f"rises {one.pid}", text, False, Place.PROCESS, one.pid)
 
 
+def memory_rose(facts: Facts) -> Iterator[Finding]:
+    steady = {one.pid for one in facts.rising}
+    for one in [one for one in facts.rose if one.pid not in steady][:2]:
+        text = f"memory of {one.name} (pid {one.pid}) rose by {size(one.bytes)}, to {size(one.rss_bytes)}, "
+        text += f"in the {one.seconds:.1f} s of the looks: too short to tell whether it goes on"
+        yield Finding(f"rose {one.pid}", text, False, Place.PROCESS, one.pid)
+
+
 def cpu_is_throttled(facts: Facts) -> Iterator[Finding]:
     share = facts.usage.throttled()
     if share is None or share < THROTTLED:
@@ -262,6 +274,10 @@ def clock_is_off(facts: Facts) -> Iterator[Finding]:
         yield Finding("clock", text, False)
 
 
+def is_deleted_file(item: FdInfo) -> bool:
+    return item.deleted and item.kind == "file"
+
+
 def _who(process: Process) -> str:
     return f"{process.name} (pid {process.pid})"
 
@@ -285,6 +301,7 @@ RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     probes_fail,
     node_is_ill,
     memory_rises,
+    memory_rose,
     cpu_is_throttled,
     pressure,
     close_wait,

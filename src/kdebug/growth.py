@@ -13,6 +13,10 @@ MIN_POINTS = 6
 MIN_SECONDS = 10.0
 MIN_BYTES = 512 * 1024
 """In the later half of the time: below, a busy allocator looks the same."""
+MIN_ROSES = 2
+MIN_ROSE_BYTES = 256 * 1024
+MIN_ROSE_SHARE = 0.01
+"""Of its memory: what a look over a second or two must see to tell of it."""
 FALL = 0.02
 """A process that gave back this share of its memory has begun anew."""
 
@@ -28,6 +32,18 @@ class Rising:
     """Over the later half: what it took as it started is no leak."""
     seconds: float
     """How long it has been seen rising."""
+
+
+@dataclass(frozen=True)
+class Rose:
+    """A process whose memory only rose while it was looked at, however short that was."""
+
+    pid: int
+    name: str
+    rss_bytes: int
+    bytes: int
+    seconds: float
+    """From the first look to the last one."""
 
 
 @dataclass
@@ -54,7 +70,17 @@ class _Trend:
         stopped = now - at > max(2 * pause, MIN_SECONDS)
         if stopped or now - began < MIN_SECONDS or last - middle < MIN_BYTES or middle <= first:
             return None
+        if at <= middle_at:
+            return None  # a clock that stands is no clock
         return Rising(self.pid, self.name, last, (last - middle) / (at - middle_at), now - began)
+
+    def rose(self, now: float) -> Optional[Rose]:
+        if len(self.points) < MIN_ROSES + 1:
+            return None
+        (began, first), (_, last) = self.points[0], self.points[-1]
+        if last - first < max(MIN_ROSE_BYTES, MIN_ROSE_SHARE * first):
+            return None
+        return Rose(self.pid, self.name, last, last - first, now - began)
 
 
 class Growth:
@@ -91,3 +117,8 @@ class Growth:
         """Fastest first."""
         found = [trend.rising(self._now) for trend in self._trends.values()]
         return sorted((one for one in found if one), key=lambda one: -one.bytes_per_second)
+
+    def rose(self) -> list[Rose]:
+        """Who rose at all, most first: for looks that end before `rising` can tell."""
+        found = [trend.rose(self._now) for trend in self._trends.values()]
+        return sorted((one for one in found if one), key=lambda one: -one.bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from datetime import datetime, timezone
 
@@ -47,7 +48,7 @@ def duration(seconds: float | None) -> str:
 
 def age(seconds: float | None) -> str:
     """How long ago, in its largest two units: 7s, 4m12s, 3h05m, 12d."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     whole = max(0, int(seconds))
     if whole < 60:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from kdebug.capture.reader import BundleReader
+from kdebug.capture.report import report
 from kdebug.errors import KdebugError
 
 from .support import targets
@@ -89,6 +91,8 @@ def test_standard_of_a_pod(node: Node, kdebug: Kdebug, place: str, tmp_path: Pat
     assert any(row["name"] == "app" for row in kdebug("ps", offline, "-o", "json").json["processes"])
     passwd = node.rootfs(place, name, "app") / "etc/passwd"
     assert kdebug("cat", f"{offline}:/etc/passwd").stdout == passwd.read_bytes()
+    page = asyncio.run(report(str(path)))[0].decode()
+    assert f"{place}/{name}" in page and '<section id="pod"' in page and '<section id="logs"' in page
     with BundleReader(str(path)) as bundle:
         assert (
             bundle.json("kubernetes/pod.json")["metadata"]["uid"]

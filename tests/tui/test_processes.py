@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from kdebug.open import OpenOptions
+from kdebug.process_model import ProcessModel, ProcessRow, tree
 from kdebug.protocol.processes import Process, ProcessPage
-from kdebug.tui.process_model import ProcessModel, ProcessRow, tree
 
 from .conftest import Ui, play
 

@@ -210,11 +210,42 @@ def test_what_breaks_comes_first() -> None:
 
 
 def grown(*points: tuple[float, int], own: str | None = None) -> list[Rising]:
+    return seen(*points, own=own).rising()
+
+
+def seen(*points: tuple[float, int], own: str | None = None) -> Growth:
     growth = Growth()
     for at, rss in points:
         item = process(7, rss, container="c")
         growth.apply(ProcessPage((item,), 1, full=False, taken_at=at), own)
-    return growth.rising()
+    return growth
+
+
+def test_a_short_look_tells_who_rose_and_that_it_was_short() -> None:
+    growth = seen((0.0, 10 * MIB), (0.5, 10 * MIB), (1.0, 11 * MIB), (2.0, 12 * MIB))
+    assert growth.rising() == []
+    text = only(rose=growth.rose()).text
+    assert text.startswith("memory of p7 (pid 7) rose by 2.0M, to 12.0M, in the 2.0 s of the looks")
+    assert "too short" in text
+    rising = Rising(7, "p7", 12 * MIB, 1000.0, 60.0)
+    assert " rises by " in only(rose=growth.rose(), rising=[rising]).text
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(0.0, 10 * MIB), (2.0, 20 * MIB)],  # once: a cache was filled
+        [(0.0, 10 * MIB), (1.0, 10 * MIB + 1000), (2.0, 10 * MIB + 9000)],
+        [(0.0, 2000 * MIB), (1.0, 2001 * MIB), (2.0, 2002 * MIB)],  # a thousandth
+        [(0.0, 10 * MIB), (1.0, 14 * MIB), (2.0, 16 * MIB), (3.0, 11 * MIB)],
+    ],
+)
+def test_what_is_no_rise_even_for_a_short_look(points: list[tuple[float, int]]) -> None:
+    assert seen(*points).rose() == []
+
+
+def test_a_clock_that_stands_tells_of_no_leak() -> None:
+    assert grown((0.0, MIB), *((20.0, n * MIB) for n in range(2, 9))) == []
 
 
 def test_a_leak_is_told_with_its_rate() -> None:

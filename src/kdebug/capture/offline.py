@@ -8,9 +8,11 @@ shown through the same sanitiser.
 from __future__ import annotations
 
 import dataclasses
+import json
 import posixpath
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, Optional, TypeVar
 
 from kdebug.capture.answers import FOLDER, Answer
@@ -19,7 +21,7 @@ from kdebug.capture.container import MANIFEST_NAME, BadBundle, Member
 from kdebug.capture.derived import Tree
 from kdebug.capture.questions import page_of, question
 from kdebug.capture.reader import BundleReader
-from kdebug.errors import AccessDenied, NotCaptured
+from kdebug.errors import AccessDenied, NotCaptured, ProtocolViolation
 from kdebug.protocol import codec, search
 from kdebug.protocol import requests as ask
 from kdebug.protocol.files import FileChunk, Listing
@@ -27,11 +29,13 @@ from kdebug.protocol.requests import Request
 from kdebug.protocol.system import TargetInfo
 
 R = TypeVar("R")
+Asked = TypeVar("Asked", bound=Request[Any])
 
 STEP = "`kdebug bundle ls` lists what it holds"
 MAX_PARTS_HELD = 2
 """Unpacked parts of files: 8 MiB each."""
 MAX_ANSWERS_HELD = 64
+MAX_TIME = 2.0**63
 
 
 class OfflineBackend:
@@ -61,8 +65,8 @@ class OfflineBackend:
         if isinstance(listed, list):
             for entry in listed:
                 try:
-                    key, at, name = str(entry["question"]), float(entry["at"]), str(entry["member"])
-                except (KeyError, TypeError, ValueError):
+                    key, at, name = str(entry["question"]), _time(entry["at"]), str(entry["member"])
+                except (KeyError, TypeError, ValueError, OverflowError):
                     raise BadBundle("the manifest's list of answers is damaged") from None
                 if name in self.bundle.members:
                     found.setdefault(key, []).append((at, name))
@@ -104,6 +108,20 @@ class OfflineBackend:
     def times(self) -> list[float]:
         """Every time at which something was answered, earliest first: the marks of a time slider."""
         return sorted({at for times in self._answers.values() for at, _ in times})
+
+    def times_of(self, request: Request[Any]) -> list[float]:
+        """When this was answered, or refused, earliest first; as `moment` each gives that answer."""
+        return [at for at, _ in self._answers.get(question(request, self.info.pid), ())]
+
+    def asked(self, kind: type[Asked]) -> Iterator[Asked]:
+        """Every request of this kind that was answered, or refused."""
+        for key in self._answers:
+            if key.startswith(f'["{kind.name}",'):
+                try:
+                    _, fields = json.loads(key)
+                    yield codec.from_plain(kind, fields)
+                except (ValueError, RecursionError, ProtocolViolation):
+                    raise BadBundle("the manifest's list of answers is damaged") from None
 
     # Answers
 
@@ -233,11 +251,19 @@ def _answer(bundle: BundleReader, name: str) -> Answer:
     document = bundle.json(name)
     try:
         return Answer(
-            str(document["question"]), dict(document["request"]), float(document["at"]),
+            str(document["question"]), dict(document["request"]), _time(document["at"]),
             document.get("answer"), document.get("error"),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise BadBundle(f"{name} is no answer") from None
+
+
+def _time(value: Any) -> float:
+    """Raises `ValueError` for what no clock shows: Python's JSON may hold infinity and worse."""
+    at = float(value)
+    if not abs(at) < MAX_TIME:
+        raise ValueError("a time that is none")
+    return at
 
 
 def _words(request: Request[Any]) -> str:

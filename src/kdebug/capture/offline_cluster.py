@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Optional
 
+from kdebug.capture import told
 from kdebug.capture.container import MANIFEST_NAME, BadBundle
 from kdebug.capture.reader import BundleReader
 from kdebug.errors import KdebugError, NotCaptured, NotFound, ProtocolViolation
@@ -104,9 +105,7 @@ class OfflineCluster:
         try:
             changes, events = _records(Change, found["changes"]), _records(EventInfo, found["events"])
             missing = {str(key): str(value) for key, value in found["missing"].items()}
-            facts = dict(found["facts"])
-            for key in ("containers", "conditions"):
-                facts[key] = [dict(row) for row in facts[key]]
+            facts = told.story_facts(dict(found["facts"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise BadBundle("kubernetes/story.json is no story") from None
         return Story(facts, tuple(changes), tuple(events), missing)

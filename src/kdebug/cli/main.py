@@ -54,6 +54,7 @@ VERBS = {
     "capture": ("capture", "take the evidence of a recipe into one file, redacted"),
     "open": ("bundle", "open a bundle: the terminal UI, or one screen of text"),
     "bundle": ("bundle", "verify, list or unpack a bundle"),
+    "report": ("report", "write what a bundle tells as one HTML file"),
     "recipe": ("recipe", "list, show or check what captures take"),
     "doctor": ("system", "check what works here and what would fix the rest"),
     "demo": ("attach", "start a practice target and look into it"),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Optional
 
 from kdebug.errors import ConnectionLost, KdebugError, TargetEnded
-from kdebug.findings import Facts, Finding, find
+from kdebug.findings import OPEN_FILES, Facts, Finding, find, is_deleted_file
+from kdebug.process_model import INTERVAL_SECONDS, ProcessKey
 from kdebug.protocol.processes import FdInfo, LimitInfo, Process
 from kdebug.protocol.system import Access
-from kdebug.tui.process_model import INTERVAL_SECONDS, ProcessKey
 from kdebug.tui.session import Session, State
 from kdebug.usage import Sample
 
@@ -30,8 +30,6 @@ MAX_FDS = 2000
 """Of one process: with more, its descriptors are not listed only to find a deleted file."""
 LIMITED = 5
 """Processes whose limit of open files is asked for: those that have most open."""
-
-OPEN_FILES = "Max open files"
 
 
 @dataclass
@@ -137,7 +135,7 @@ class OverviewFacts:
         found: list[tuple[Process, FdInfo]] = []
         for process in self._own()[:SEARCHED]:
             if process.fds is not None and process.fds <= MAX_FDS:
-                found += [(process, item) for item in await self._fds(process) if _is_deleted(item)]
+                found += [(process, item) for item in await self._fds(process) if is_deleted_file(item)]
         self.facts.deleted = found
 
     async def _fds(self, process: Process) -> tuple[FdInfo, ...]:
@@ -187,7 +185,3 @@ class OverviewFacts:
         ended = time.time()
         # Whatever lies within the time of the question itself is no skew.
         self.facts.skew_seconds = agent.clock_at - min(max(agent.clock_at, began), ended)
-
-
-def _is_deleted(item: FdInfo) -> bool:
-    return item.deleted and item.kind == "file"

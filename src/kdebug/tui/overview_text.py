@@ -10,10 +10,10 @@ from rich.style import Style
 from rich.text import Text
 
 from kdebug.findings import NEARLY, THROTTLED
+from kdebug.process_model import ProcessRow
 from kdebug.protocol.system import Access, CgroupInfo
 from kdebug.sanitise import one_line
 from kdebug.target.cluster import Story
-from kdebug.tui.process_model import ProcessRow
 from kdebug.tui.text import MAX_SHOWN, fit
 from kdebug.tui.theme import ACCENT, BAD, DIM, GOOD, PLAIN, STRONG, WARN
 from kdebug.units import age, size, unix_time

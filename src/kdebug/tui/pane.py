@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from kdebug.errors import KdebugError
-from kdebug.tui.process_model import INTERVAL_SECONDS as INTERVAL_SECONDS
+from kdebug.process_model import INTERVAL_SECONDS as INTERVAL_SECONDS
 from kdebug.tui.session import Session, State
 from kdebug.tui.text import plain
 from kdebug.tui.work import start

@@ -13,11 +13,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from kdebug.errors import KdebugError
+from kdebug.process_model import ProcessRow, tree
 from kdebug.protocol.processes import Process
 from kdebug.tui.dialog import Choice, Confirm
 from kdebug.tui.pane import Pane
 from kdebug.tui.process_detail import ProcessDetailView
-from kdebug.tui.process_model import ProcessRow, tree
 from kdebug.tui.session import Session
 from kdebug.tui.table import Cell, Column, LineTable
 from kdebug.tui.theme import ACCENT, BAD, DIM, PLAIN, WARN

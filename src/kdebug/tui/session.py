@@ -18,10 +18,10 @@ from typing import Optional, TypeVar
 from kdebug.errors import ConnectionLost, Failed, KdebugError, ProtocolViolation, TargetEnded, TargetLost
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.open import knows_pod, open_cluster
+from kdebug.process_model import ProcessModel
 from kdebug.target import Target
 from kdebug.target.cluster import Cluster, PodRef, Story
 from kdebug.target.options import OpenOptions
-from kdebug.tui.process_model import ProcessModel
 from kdebug.tui.tasks import Tasks
 from kdebug.usage import Usage
 
