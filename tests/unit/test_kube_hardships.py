@@ -84,7 +84,7 @@ def test_no_copy_of_the_client_key_stays_in_the_temporary_folder(
 
     async def loaded() -> None:
         api = Api(await load_config(Choice(str(path))))
-        api._client()
+        api._connections()
         assert not list(folder.iterdir())
         await api.close()
 
