@@ -240,7 +240,7 @@ def test_through_a_proxy(tmp_path: Path, run: asyncio.Runner, secure: str) -> No
                 server = f"https://cluster.invalid:{port}"
                 client = Client(server, trusting, "localhost", proxy, 10.0)
                 assert [await body_of(client) for _ in range(2)] == [b"hello"] * 2
-                client.close()
+                await client.close()
                 assert tunnel.heads == [
                     f"CONNECT cluster.invalid:{port} HTTP/1.1\r\nHost: cluster.invalid:{port}\r\n"
                     "Proxy-Authorization: Basic dXNAZXI6cGFzcw==\r\n\r\n"
@@ -260,7 +260,7 @@ def test_plain_http_through_a_proxy(run: asyncio.Runner) -> None:
             assert await body_of(client) == b"hello"
             assert tunnel.heads[0].startswith(f"GET http://127.0.0.1:{port}/api HTTP/1.1\r\n")
             assert "Proxy-Authorization: Basic eA==" in tunnel.heads[0]
-            client.close()
+            await client.close()
 
     run.run(ask())
 

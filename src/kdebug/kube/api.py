@@ -312,7 +312,7 @@ class Api:
         clients = [*self._retired, *([self._client] if self._client is not None else [])]
         self._client, self._retired = None, []
         for client in clients:
-            client.close()
+            await client.close()
 
 
 def closed_under_way() -> ConnectionLost:

@@ -281,12 +281,14 @@ class Client:
         self._wires.discard(wire)
         wire.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End every connection; whoever waits on one gets `NotHttp` or `OSError`."""
         self.closed = True
-        for wire in [*self._wires]:
+        wires = [*self._wires]
+        for wire in wires:
             self.drop(wire)
         self._idle.clear()
+        await asyncio.gather(*(wire.writer.wait_closed() for wire in wires), return_exceptions=True)
 
 
 def _field(name: str, value: str) -> str:
