@@ -465,9 +465,24 @@ def test_a_refused_upgrade_is_told_in_the_servers_words(run: asyncio.Runner) -> 
     answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
     async def ask() -> None:
-        async with listening(Script(answer)) as port:
-            with pytest.raises(ServerRefusal, match="cannot create resource") as refused:
-                await ExecChannel.start(api_of(port), "default", "web", "app", ["true"])
-            assert refused.value.code == 403
+        script = Script(answer, answer)
+        async with listening(script) as port:
+            api = api_of(port)
+            await api.warm()
+            for _ in range(2):  # on one connection, which was there before
+                with pytest.raises(ServerRefusal, match="cannot create resource") as refused:
+                    await ExecChannel.start(api, "default", "web", "app", ["true"])
+                assert refused.value.code == 403
+            assert script.connections == 1
+            await api.close()
+
+    run.run(ask())
+
+
+def test_warming_up_for_a_server_that_is_not_there_says_nothing(run: asyncio.Runner) -> None:
+    async def ask() -> None:
+        async with listening(Script()) as port:
+            pass
+        await api_of(port).warm()
 
     run.run(ask())

@@ -269,13 +269,22 @@ class Api:
                 client = self._connections()
                 response = await client.send("GET", _target(path, params), [*self._headers(), *asked])
                 try:
-                    if response.status != 101:
-                        raise refusal(response.status, await _limited(response))
-                    check_upgrade(response, accept, protocols)
+                    if response.status == 101:
+                        check_upgrade(response, accept, protocols)
+                        return WebSocket(client, response, MAX_MESSAGE_BYTES)
+                    words = await _limited(response)
                 except BaseException:
                     client.drop(response.wire)
                     raise
-                return WebSocket(client, response, MAX_MESSAGE_BYTES)
+                client.keep(response)  # for the next try, which a container that starts soon gets
+                raise refusal(response.status, words)
+
+    async def warm(self) -> None:
+        """Connect for an exec that comes in a moment; what fails then fails when it comes."""
+        try:
+            await self._connections().warm()
+        except (KdebugError, NotHttp, OSError, TimeoutError):
+            pass
 
     def _unreachable(self, error: Exception, seconds: float) -> KdebugError:
         host = self.config.host

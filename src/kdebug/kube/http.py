@@ -199,16 +199,12 @@ class Client:
         try:
             yield response
         except BaseException:
-            response.complete = False
+            self.drop(response.wire)
             raise
-        finally:
-            if response.lasting and not self.closed:
-                self._idle.append(response.wire)
-            else:
-                self.drop(response.wire)
+        self.keep(response)
 
     async def send(self, method: str, target: str, headers: Headers, body: bytes = b"") -> Response:
-        """Up to the head of the answer; whoever asks gives the connection back, or `drop`s it."""
+        """Up to the head of the answer; whoever asks `keep`s the connection for others, or `drop`s it."""
         head = self._head(method, target, headers, body)
         while True:
             wire = self._kept() or await self._connect()
@@ -276,6 +272,17 @@ class Client:
             wire.close()
             raise
         return wire
+
+    async def warm(self) -> None:
+        """Connect, for a request that will come."""
+        self._idle.append(await self._connect())
+
+    def keep(self, response: Response) -> None:
+        """The connection is for others now, where the answer was read and the server lets it last."""
+        if response.lasting and not self.closed:
+            self._idle.append(response.wire)
+        else:
+            self.drop(response.wire)
 
     def drop(self, wire: Wire) -> None:
         self._wires.discard(wire)
