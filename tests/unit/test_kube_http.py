@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 import struct
 import zlib
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from kdebug.errors import ConnectionLost, UsageError
 from kdebug.kube import websocket
 from kdebug.kube.api import Api, ServerRefusal
-from kdebug.kube.config import ClusterConfig, Connection
+from kdebug.kube.config import Choice, ClusterConfig, Connection, load_config
 from kdebug.kube.exec import ExecChannel
 from kdebug.kube.http import Client, NotHttp
 from kdebug.kube.proxy import Proxy, proxy_for
@@ -282,6 +283,59 @@ def test_a_proxy_that_refuses_is_told(run: asyncio.Runner) -> None:
             assert "secret" not in str(lost.value)
 
     run.run(ask())
+
+
+VERSION = OK + b'Content-Length: 15\r\n\r\n{"major": "1x"}'
+
+
+@pytest.mark.parametrize(
+    ("cluster", "problem"),
+    [
+        ({"certificate-authority": "CA"}, ""),
+        ({"certificate-authority": "CA", "tls-server-name": "localhost"}, ""),
+        ({"certificate-authority": "CA", "tls-server-name": "other.example"}, "is not trusted"),
+        ({"insecure-skip-tls-verify": True}, ""),
+        ({}, "is not trusted"),
+        ({"certificate-authority": "CA", "proxy-url": "PROXY"}, ""),
+        ({"certificate-authority": "CA", "proxy-url": "socks5://127.0.0.1:1"}, "cannot be used"),
+    ],
+)
+def test_what_a_kubeconfig_says_of_the_way(
+    tmp_path: Path, run: asyncio.Runner, cluster: dict[str, object], problem: str
+) -> None:
+    authority, tunnel = Authority(tmp_path), Tunnel()
+
+    async def ask(port: int, between: int) -> object:
+        places = {"CA": str(authority.certificate), "PROXY": f"http://127.0.0.1:{between}"}
+        entry = {key: places.get(str(value), value) for key, value in cluster.items()}
+        document = {
+            "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": f"https://127.0.0.1:{port}/k8s", **entry}}],
+            "users": [{"name": "me", "user": {"token": "t0ken"}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        }
+        (tmp_path / "config").write_text(json.dumps(document))
+        api = Api(await load_config(Choice(str(tmp_path / "config"))), seconds=10.0)
+        try:
+            return await api.call("GET", "/version")
+        finally:
+            await api.close()
+
+    async def asked() -> None:
+        script = Script(VERSION)
+        async with listening(tunnel) as between:
+            async with listening(script, authority.server_context()) as port:
+                if problem:
+                    with pytest.raises((ConnectionLost, UsageError), match=problem):
+                        await ask(port, between)
+                    assert not script.heads
+                    return
+                assert await ask(port, between) == {"major": "1x"}
+        assert script.heads[0].startswith(b"GET /k8s/version HTTP/1.1\r\n")
+        assert b"\r\nAuthorization: Bearer t0ken\r\n" in script.heads[0]
+        assert len(tunnel.heads) == ("proxy-url" in cluster)
+
+    run.run(asked())
 
 
 @pytest.mark.parametrize(
