@@ -446,8 +446,10 @@ def test_our_frames_are_masked(payload: bytes, key: bytes) -> None:
 class Upgrading:
     """Takes one exec: says `frames`, and keeps what the client sends."""
 
-    def __init__(self, frames: bytes, protocol: str = "v5.channel.k8s.io", accept: str = "") -> None:
-        self.frames, self.protocol, self.accept = frames, protocol, accept
+    def __init__(
+        self, frames: bytes, protocol: str = "v5.channel.k8s.io", accept: str = "", leaves: bool = False
+    ) -> None:
+        self.frames, self.protocol, self.accept, self.leaves = frames, protocol, accept, leaves
         self.received = b""
         self.left = asyncio.Event()
 
@@ -460,6 +462,8 @@ class Upgrading:
             f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {self.protocol}\r\n\r\n".encode()
             + self.frames
         )
+        if self.leaves:
+            return
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(4096):
                 self.received += data
@@ -489,6 +493,41 @@ def test_an_exec_stream(run: asyncio.Runner) -> None:
         assert b"\x82\x83" in server.received  # stdin: one byte of channel and two of data
 
     run.run(talk())
+
+
+def test_a_stream_that_is_cut_right_after_the_upgrade(run: asyncio.Runner) -> None:
+    """All of it may be there before anybody looks: the head, a message, half of one, and the end."""
+
+    async def talk() -> None:
+        cut = unmasked(BINARY, b"\x01out") + unmasked(BINARY, b"\x01more")[:4]
+        async with listening(Upgrading(cut, leaves=True)) as port:
+            channel = await ExecChannel.start(api_of(port), "default", "web", "app", ["true"])
+            assert [await channel.read(), await channel.read()] == [b"out", b""]
+            with pytest.raises(ConnectionLost):
+                await channel.write(b"in")
+            await channel.close()
+
+    run.run(asyncio.wait_for(talk(), 20))
+
+
+def test_a_server_that_pours_has_to_wait(run: asyncio.Runner) -> None:
+    message = b"\x01" + bytes(1 << 15)
+
+    async def talk() -> None:
+        async with listening(Upgrading(unmasked(BINARY, message) * 256)) as port:
+            api = api_of(port)
+            socket = await api.websocket("/exec", [], ("v5.channel.k8s.io",))
+            while socket._held <= websocket.MAX_HELD_BYTES:
+                await asyncio.sleep(0.01)
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+                assert socket._held < 2 * websocket.MAX_HELD_BYTES
+            for _ in range(256):
+                assert await socket.receive() == message
+            assert socket._held == 0
+            await api.close()
+
+    run.run(asyncio.wait_for(talk(), 20))
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ class Api:
                 try:
                     if response.status == 101:
                         check_upgrade(response, accept, protocols)
-                        return WebSocket(client, response, MAX_MESSAGE_BYTES)
+                        return await WebSocket.over(client, response, MAX_MESSAGE_BYTES)
                     words = await _limited(response)
                 except BaseException:
                     client.drop(response.wire)

@@ -43,11 +43,21 @@ class ConnectTimeout(TimeoutError):
     """No connection, TLS included, in time."""
 
 
+class Reader(asyncio.StreamReader):
+    """Knows whether the other side has ended, which who takes over the connection has to be told."""
+
+    ended = False
+
+    def feed_eof(self) -> None:
+        self.ended = True
+        super().feed_eof()
+
+
 @dataclass(eq=False)
 class Wire:
     """One connection."""
 
-    reader: asyncio.StreamReader
+    reader: Reader
     writer: asyncio.StreamWriter
     used: bool = False
     """Whether it has carried a request before."""
@@ -334,12 +344,20 @@ def _fields(lines: list[str]) -> dict[str, str]:
     return fields
 
 
+def _protocol() -> tuple[Reader, asyncio.StreamReaderProtocol]:
+    loop = asyncio.get_running_loop()
+    reader = Reader(limit=READ_BYTES, loop=loop)
+    return reader, asyncio.StreamReaderProtocol(reader, loop=loop)
+
+
 async def _dial(host: str, port: int, context: ssl.SSLContext | None, name: str) -> Wire:
-    reader, writer = await asyncio.open_connection(
-        host, port, limit=READ_BYTES, ssl=context, server_hostname=name if context else None,
+    loop = asyncio.get_running_loop()
+    reader, protocol = _protocol()
+    transport, _ = await loop.create_connection(
+        lambda: protocol, host, port, ssl=context, server_hostname=name if context else None,
         happy_eyeballs_delay=CONNECT_DELAY,
     )  # fmt: skip
-    return Wire(reader, writer)
+    return Wire(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
 
 async def _tunnel(wire: Wire, proxy: Proxy, authority: str) -> None:
@@ -354,8 +372,7 @@ async def _tunnel(wire: Wire, proxy: Proxy, authority: str) -> None:
 async def _secured(wire: Wire, context: ssl.SSLContext | None, name: str) -> Wire:
     """TLS inside what is there."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    reader, protocol = _protocol()
     assert context is not None
     try:
         transport = await loop.start_tls(wire.writer.transport, protocol, context, server_hostname=name)

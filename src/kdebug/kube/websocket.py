@@ -11,14 +11,17 @@ import os
 import struct
 from binascii import b2a_base64
 from collections import deque
+from typing import cast
 
-from kdebug.kube.http import READ_BYTES, Client, Headers, NotHttp, Response
+from kdebug.kube.http import Client, Headers, NotHttp, Response
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FINAL, MASKED = 0x80, 0x80
 MAX_CONTROL_BYTES = 125
 WENT_AWAY = struct.pack("!H", 1000)
+MAX_HELD_BYTES = 1024 * 1024
+"""Of messages that nobody has asked for yet; then the server has to wait."""
 CLOSE_SECONDS = 2.0
 """How long the other side may take to say goodbye."""
 
@@ -28,26 +31,43 @@ class FrameReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rest = b""
+        self._rest = bytearray()
+        """The beginning of a frame."""
+        self._missing = 0
+        """Bytes to its end; 0 while its head is incomplete."""
         self._opcode = 0
         """Of a message whose first frames have come; 0: there is none."""
         self._parts: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """What `data` completes."""
-        data = self._rest + data if self._rest else data
-        complete, at = [], 0
+        """What `data` completes. Only a frame that is cut is copied together."""
+        complete: list[tuple[int, bytes]] = []
+        if len(data) < self._missing:
+            self._rest += data
+            self._missing -= len(data)
+            return complete
+        at = 0
+        if self._missing:
+            at = self._missing
+            self._walk(bytes(self._rest + data[:at]), 0, complete)
+        elif self._rest:
+            data = bytes(self._rest + data)
+        self._walk(data, at, complete)
+        return complete
+
+    def _walk(self, data: bytes, at: int, complete: list[tuple[int, bytes]]) -> None:
+        self._missing = 0
         while (ends := self._extent(data, at)) is not None:
             start, end = ends
             if end > len(data):
+                self._missing = end - len(data)
                 break
             message = self._take(data[at], data[start:end])
             if message is not None:
                 complete.append(message)
             at = end
-        self._rest = data[at:]
-        return complete
+        self._rest = bytearray(data[at:])
 
     def _extent(self, data: bytes, at: int) -> tuple[int, int] | None:
         """Where the payload of the frame at `at` begins and ends; None while its head is incomplete."""
@@ -99,42 +119,95 @@ def frame(opcode: int, payload: bytes, key: bytes) -> bytes:
     return head + key + masked.to_bytes(size, "big")
 
 
-class WebSocket:
-    """One upgraded connection. `receive` is for one task at a time."""
+class WebSocket(asyncio.Protocol):
+    """One upgraded connection, without a stream's copies in between."""
 
     def __init__(self, client: Client, response: Response, max_bytes: int) -> None:
         self._client = client
         self._wire = response.wire
+        self._transport = cast("asyncio.Transport", response.wire.writer.transport)
+        self._streams = self._transport.get_protocol()
         self._frames = FrameReader(max_bytes)
         self._messages: deque[tuple[int, bytes]] = deque()
-        self._closing = False
-        self._ended = False
-        """Whether the other side has said goodbye, or left without."""
+        self._held = 0
+        """Bytes of them."""
+        self._news, self._flowing = asyncio.Event(), asyncio.Event()
+        self._flowing.set()
+        self._error: Exception | None = None
+        self._ended = self._closing = False
+        """Whether the other side has said goodbye or left, and whether we have."""
+
+    @classmethod
+    async def over(cls, client: Client, response: Response, max_bytes: int) -> WebSocket:
+        """Take over from the streams; what came with the answer's head comes first."""
+        self = cls(client, response, max_bytes)
+        self._transport.set_protocol(self)
+        reader = self._wire.reader
+        ended = reader.ended
+        reader.feed_eof()  # so that what it holds is read without waiting
+        self.data_received(await reader.read())
+        self._ended = self._ended or ended
+        return self
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._frames.feed(data)
+        except NotHttp as error:
+            self._error = error
+            self._transport.abort()
+            return
+        self._messages.extend(messages)
+        self._held += sum(len(payload) for _, payload in messages)
+        if self._held > MAX_HELD_BYTES:
+            self._transport.pause_reading()
+        self._news.set()
+
+    def pause_writing(self) -> None:
+        self._flowing.clear()
+
+    def resume_writing(self) -> None:
+        self._flowing.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._error = self._error or error
+        self._ended = True
+        self._news.set()
+        self._flowing.set()
+        self._streams.connection_lost(error)  # whoever closes the client waits for it
 
     async def receive(self) -> bytes | None:
         """The next binary message; None once the stream has ended. Raises `NotHttp`, `OSError`."""
-        while not self._ended:
+        while True:
             while self._messages:
                 opcode, payload = self._messages.popleft()
+                self._held -= len(payload)
+                if self._held <= MAX_HELD_BYTES:
+                    self._transport.resume_reading()
                 if opcode == BINARY:
                     return payload
                 if opcode == PING:
                     await self._send(PONG, payload)
                 elif opcode != PONG:
+                    self._messages.clear()
                     self._ended = True
                     return None
-            data = await self._wire.reader.read(READ_BYTES)
-            self._ended = not data
-            self._messages.extend(self._frames.feed(data))
-        return None
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            self._news.clear()
+            await self._news.wait()
 
     async def send(self, data: bytes) -> None:
         """One binary message; waits while the connection is full. Raises `OSError`."""
         await self._send(BINARY, data)
 
     async def _send(self, opcode: int, payload: bytes) -> None:
-        self._wire.writer.write(frame(opcode, payload, os.urandom(4)))
-        await self._wire.writer.drain()
+        if not self._transport.is_closing():
+            self._transport.write(frame(opcode, payload, os.urandom(4)))
+            await self._flowing.wait()
+        if self._transport.is_closing():
+            raise ConnectionResetError("the connection was closed")
 
     async def close(self) -> None:
         """Say goodbye, wait for the answer, and end the connection."""
@@ -146,8 +219,8 @@ class WebSocket:
                 await self._send(CLOSE, WENT_AWAY)
                 while await self.receive() is not None:
                     pass
-        except (NotHttp, OSError, TimeoutError, RuntimeError):
-            pass  # it is gone, or another task reads what remains
+        except (NotHttp, OSError, TimeoutError):
+            pass  # it is gone
         finally:
             self._client.drop(self._wire)
 
