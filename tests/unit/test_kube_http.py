@@ -1,4 +1,4 @@
-"""Our own HTTP and WebSocket against servers that say exactly what each test tells them."""
+"""Our connections to an API server against servers that say exactly what each test tells them."""
 
 from __future__ import annotations
 

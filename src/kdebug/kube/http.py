@@ -1,33 +1,32 @@
-"""HTTP/1.1 as an API server speaks it: requests, streamed answers, upgrades, through a proxy or not.
+"""Connections to an API server: requests, streamed answers, upgrades, through a proxy or not.
 
-A library for all of HTTP takes longer to load than kubectl takes for a whole exec, and every incident
-command would pay it. What an API server has no use for is not here: redirects, cookies, forms, HTTP/2.
-Whatever comes is bounded before it is kept.
+h11 speaks HTTP; here is what it leaves to its user: connecting, TLS, keeping connections, deadlines. A
+library for all of it takes longer to load than kubectl takes for a whole exec, and every incident command
+would pay that. Whatever comes is bounded before it is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
+
+import h11
 
 from kdebug.kube.proxy import Proxy
 
 READ_BYTES = 256 * 1024
-"""What is taken from a connection at a time; twice as much may wait there. No head may be longer."""
+"""What is taken from a connection at a time; twice as much may wait there."""
+MAX_HEAD_BYTES = 256 * 1024
 MAX_INTERIM = 8
 """Answers before the answer (100 Continue)."""
 CONNECT_DELAY = 0.25
 """Seconds until the next address of a name is tried beside the one before (RFC 8305)."""
-_TARGET = re.compile(r"[!-~]+")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 Headers = list[tuple[str, str]]
 
 
@@ -63,6 +62,35 @@ class Wire:
     """Whether it has carried a request before."""
     outer: Wire | None = None
     """What it goes through; a stream that is forgotten would close it."""
+    http: h11.Connection = field(
+        default_factory=lambda: h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    )
+    silent: bool = True
+    """Whether nothing has come since the last request."""
+
+    async def send(self, request: h11.Request, body: bytes) -> None:
+        self.silent = True
+        parts = [self.http.send(request)]
+        parts += [self.http.send(h11.Data(data=body))] if body else []
+        parts += [self.http.send(h11.EndOfMessage())]
+        self.writer.write(b"".join(part for part in parts if part))
+        await self.writer.drain()
+
+    async def event(self, idle_seconds: float | None = None) -> Any:
+        """What comes next of the answer. Raises `NotHttp`, `OSError`, `TimeoutError`."""
+        while True:
+            try:
+                event = self.http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise NotHttp(f"the answer is not HTTP: {error}") from error
+            if event is not h11.NEED_DATA:
+                return event
+            async with asyncio.timeout(idle_seconds):
+                data = await self.reader.read(READ_BYTES)
+            if not data and self.silent:
+                raise Silent("the connection was closed")
+            self.silent = False
+            self.http.receive_data(data)
 
     def usable(self) -> bool:
         return not self.reader.at_eof() and self.reader.exception() is None and not self.writer.is_closing()
@@ -88,7 +116,7 @@ class Response:
     @property
     def lasting(self) -> bool:
         """Whether another request may follow on the connection."""
-        return self.complete and "close" not in self.headers.get("connection", "").lower()
+        return self.complete and self.wire.http.our_state is h11.DONE is self.wire.http.their_state
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, unpacked. Raises `NotHttp`, `OSError`, `TimeoutError`."""
@@ -109,67 +137,11 @@ class Response:
             raise NotHttp("the answer ends in the middle")
 
     async def _raw(self) -> AsyncIterator[bytes]:
-        length = self.headers.get("content-length")
-        if self.status in (204, 304):
-            pass
-        elif "transfer-encoding" in self.headers:
-            async for piece in self._chunks():
-                yield piece
-        elif length is not None:
-            async for piece in self._exactly(_length(length)):
-                yield piece
-        else:
-            self.headers["connection"] = "close"
-            while piece := await self._some(READ_BYTES):
-                yield piece
+        while isinstance(event := await self.wire.event(self.idle_seconds), h11.Data):
+            yield bytes(event.data)
+        if not isinstance(event, h11.EndOfMessage):
+            raise NotHttp("the answer ends in the middle")
         self.complete = True
-
-    async def _some(self, size: int) -> bytes:
-        async with asyncio.timeout(self.idle_seconds):
-            return await self.wire.reader.read(min(size, READ_BYTES))
-
-    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
-        while size:
-            piece = await self._some(size)
-            if not piece:
-                raise NotHttp("the answer ends in the middle")
-            size -= len(piece)
-            yield piece
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            size = (await self._line()).split(b";")[0].strip()
-            if not _CHUNK.fullmatch(size):
-                raise NotHttp("a piece of the answer has no length")
-            if not int(size, 16):
-                break
-            async for piece in self._exactly(int(size, 16)):
-                yield piece
-            if await self._line():
-                raise NotHttp("a piece of the answer is longer than it says")
-        while await self._line():
-            pass  # trailers
-
-    async def _line(self) -> bytes:
-        async with asyncio.timeout(self.idle_seconds):
-            return (await _until(self.wire.reader, b"\n")).rstrip(b"\r\n")
-
-
-def _length(text: str) -> int:
-    if not _LENGTH.fullmatch(text):
-        raise NotHttp(f"the answer has no length: {text[:20]!r}")
-    return int(text)
-
-
-async def _until(reader: asyncio.StreamReader, end: bytes) -> bytes:
-    try:
-        return await reader.readuntil(end)
-    except asyncio.IncompleteReadError as error:
-        if error.partial:
-            raise NotHttp("the answer ends in the middle") from error
-        raise Silent("the connection was closed") from error
-    except asyncio.LimitOverrunError as error:
-        raise NotHttp("the answer does not begin as HTTP does") from error
 
 
 @dataclass
@@ -215,13 +187,12 @@ class Client:
 
     async def send(self, method: str, target: str, headers: Headers, body: bytes = b"") -> Response:
         """Up to the head of the answer; whoever asks `keep`s the connection for others, or `drop`s it."""
-        head = self._head(method, target, headers, body)
+        request = self._request(method, target, headers, body)
         while True:
             wire = self._kept() or await self._connect()
             try:
-                wire.writer.write(head + body)
-                await wire.writer.drain()
-                status, reason, fields = await _answer_head(wire.reader)
+                await wire.send(request, body)
+                response = await _answer(wire)
             except (Silent, ConnectionError):
                 self.drop(wire)
                 if method == "GET" and wire.used and not self.closed:
@@ -231,22 +202,17 @@ class Client:
                 self.drop(wire)
                 raise
             wire.used = True
-            return Response(status, reason, fields, wire)
+            return response
 
-    def _head(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+    def _request(self, method: str, target: str, headers: Headers, body: bytes) -> h11.Request:
         target = self._prefix + target
-        if not _TARGET.fullmatch(target):
-            raise ValueError(f"{target!r} cannot be asked for")
-        plain_proxy = self.proxy is not None and not self._secure
-        if plain_proxy:
+        headers = [("Host", self._authority), *headers]
+        if self.proxy is not None and not self._secure:
             target = f"http://{self._authority}{target}"
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._authority}"]
-        if plain_proxy and self.proxy is not None and self.proxy.authorization:
-            lines.append(f"Proxy-Authorization: {self.proxy.authorization}")
-        lines += [_field(name, value) for name, value in headers]
+            headers += self.proxy.headers()
         if body or method not in ("GET", "HEAD"):
-            lines.append(f"Content-Length: {len(body)}")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+            headers.append(("Content-Length", str(len(body))))
+        return _request(method, target, headers)
 
     def _kept(self) -> Wire | None:
         while self._idle:
@@ -290,6 +256,7 @@ class Client:
     def keep(self, response: Response) -> None:
         """The connection is for others now, where the answer was read and the server lets it last."""
         if response.lasting and not self.closed:
+            response.wire.http.start_next_cycle()
             self._idle.append(response.wire)
         else:
             self.drop(response.wire)
@@ -308,40 +275,33 @@ class Client:
         await asyncio.gather(*(wire.writer.wait_closed() for wire in wires), return_exceptions=True)
 
 
-def _field(name: str, value: str) -> str:
-    """One line of a head, or `ValueError`: a line feed in a token would begin another."""
-    if not _NAME.fullmatch(name) or any(c in value for c in "\r\n\0"):
-        raise ValueError(f"the header {name} holds what no header can")
-    return f"{name}: {value}"
+def _request(method: str, target: str, headers: Headers) -> h11.Request:
+    """Raises `ValueError` for what no request may hold: a line feed in a token would begin another line."""
+    try:
+        return h11.Request(method=method, target=target, headers=headers)
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"{method} cannot be sent: {error}") from error
 
 
-async def _answer_head(reader: asyncio.StreamReader) -> tuple[int, str, dict[str, str]]:
+async def _answer(wire: Wire) -> Response:
+    """Its head; h11 has seen to it that it is one."""
     for _ in range(MAX_INTERIM):
-        first, *lines = (await _until(reader, b"\r\n\r\n")).decode("latin-1")[:-4].split("\r\n")
-        version, _, rest = first.partition(" ")
-        code, _, reason = rest.partition(" ")
-        if version not in ("HTTP/1.1", "HTTP/1.0") or not (code.isascii() and code.isdigit()):
-            raise NotHttp("the answer does not begin as HTTP does")
-        if code == "101" or not code.startswith("1"):
-            fields = _fields(lines)
-            if version == "HTTP/1.0":
-                fields["connection"] = "close"
-            return int(code), reason, fields
+        event = await wire.event()
+        if isinstance(event, h11.Response) or event.status_code == 101:
+            return Response(event.status_code, _text(event.reason), _fields(event.headers), wire)
     raise NotHttp("the answer does not come to its end")
 
 
-def _fields(lines: list[str]) -> dict[str, str]:
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not _NAME.fullmatch(name):
-            raise NotHttp("the answer has a header without a name")
-        name, value = name.lower(), value.strip(" \t")
-        before = fields.get(name)
-        if name == "content-length" and before not in (None, value):
-            raise NotHttp("the answer has two lengths")
-        fields[name] = value if before is None or name == "content-length" else f"{before}, {value}"
+    for raw_name, value in headers:
+        name = _text(raw_name)
+        fields[name] = f"{fields[name]}, {_text(value)}" if name in fields else _text(value)
     return fields
+
+
+def _text(raw: bytes) -> str:
+    return bytes(raw).decode("latin-1")
 
 
 def _protocol() -> tuple[Reader, asyncio.StreamReaderProtocol]:
@@ -361,12 +321,10 @@ async def _dial(host: str, port: int, context: ssl.SSLContext | None, name: str)
 
 
 async def _tunnel(wire: Wire, proxy: Proxy, authority: str) -> None:
-    head = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    head += [f"Proxy-Authorization: {proxy.authorization}"] if proxy.authorization else []
-    wire.writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
-    status, reason, _ = await _answer_head(wire.reader)
-    if not 200 <= status < 300:
-        raise ConnectionRefusedError(0, f"the proxy {proxy} answers {status} {reason}"[:200])
+    await wire.send(_request("CONNECT", authority, [("Host", authority), *proxy.headers()]), b"")
+    answer = await _answer(wire)
+    if not 200 <= answer.status < 300:
+        raise ConnectionRefusedError(0, f"the proxy {proxy} answers {answer.status} {answer.reason}"[:200])
 
 
 async def _secured(wire: Wire, context: ssl.SSLContext | None, name: str) -> Wire:

@@ -25,6 +25,9 @@ class Proxy:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    def headers(self) -> list[tuple[str, str]]:
+        return [("Proxy-Authorization", self.authorization)] if self.authorization else []
+
 
 def proxy_for(server: str, configured: str) -> Proxy | None:
     """Raises `UsageError` for one that we cannot speak to."""
