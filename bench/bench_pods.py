@@ -26,7 +26,11 @@ BIG_MIB = 256
 AS_INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """pip compiles what it installs, and the first run compiles an editable checkout; without this, every run
 would."""
-IMPORTS = "from kdebug.kube.library import load; import kdebug.kube.entry; load('client.rest')"
+IMPORTS = (
+    "import kdebug.cli.entry, kdebug.cli.main, kdebug.cli.processes, kdebug.kube.entry;"
+    "from kdebug.kube.library import load; load('config.kube_config')"
+)
+"""Whatever `ps` on a pod loads."""
 
 
 def say(name: str, value: float, unit: str, aim: str) -> None:

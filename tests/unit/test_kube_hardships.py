@@ -84,7 +84,7 @@ def test_no_copy_of_the_client_key_stays_in_the_temporary_folder(
 
     async def loaded() -> None:
         api = Api(await load_config(Choice(str(path))))
-        api._client()
+        api._connections()
         assert not list(folder.iterdir())
         await api.close()
 
@@ -662,8 +662,10 @@ def test_a_toolbox_that_ends_as_it_starts_is_told_in_the_kubelets_words(
 def test_closing_ends_requests_under_way_with_an_error_of_ours(tmp_path: Path, when: float) -> None:
     """Whatever they were at: the TLS connection, the answer, a stream, or not yet begun."""
 
+    over = asyncio.Event()
+
     async def slow(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await over.wait()
         return web.json_response(POD)
 
     async def script() -> None:
@@ -682,5 +684,6 @@ def test_closing_ends_requests_under_way_with_an_error_of_ours(tmp_path: Path, w
             assert all(isinstance(error, ConnectionLost) for error in ended), ended
             with pytest.raises(ConnectionLost, match="was closed"):
                 await api.call("GET", "/slow")
+            over.set()
 
     asyncio.run(script())

@@ -7,23 +7,30 @@ deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Optional
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from urllib.parse import quote, urlencode
 
 from kdebug import __version__
-from kdebug.errors import AccessDenied, ConnectionLost, DeadlinePassed, Failed, KdebugError, NotFound
+from kdebug.errors import (
+    AccessDenied,
+    ConnectionLost,
+    DeadlinePassed,
+    Failed,
+    KdebugError,
+    NotFound,
+    UsageError,
+)
 from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
-from kdebug.kube.library import load_aiohttp
-
-load_aiohttp()
-import aiohttp  # noqa: E402
+from kdebug.kube.http import Client, ConnectTimeout, Headers, NotHttp, Response
+from kdebug.kube.proxy import proxy_for
+from kdebug.kube.websocket import WebSocket, check_upgrade, upgrade_headers
 
 USER_AGENT = f"kdebug/{__version__}"
 """What audit logs show; security teams may allow-list it."""
-CLOSE_SECONDS = 2.0
-"""How long the other side of a WebSocket may take to say goodbye."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Real servers send 32 KiB at a time."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -84,28 +91,38 @@ class Api:
         """For an answer."""
         self.connect_seconds = connect or seconds
         """For a connection, TLS included."""
-        self._session: aiohttp.ClientSession | None = None
-        self._retired: list[aiohttp.ClientSession] = []
+        self._client: Client | None = None
+        self._retired: list[Client] = []
         """Clients with old certificates, which requests under way may still use."""
         self._renewing = asyncio.Lock()
         self._closed = False
 
-    def _client(self) -> aiohttp.ClientSession:
+    def _connections(self) -> Client:
         if self._closed:
             raise closed_under_way()
-        if self._session is None:
+        if self._client is None:
             try:
-                connector = aiohttp.TCPConnector(ssl=_tls(self.config.configuration))
-            except (OSError, ssl.SSLError, ValueError) as error:
+                configuration, host = self.config.configuration, self.config.host
+                self._client = Client(
+                    host,
+                    _tls(configuration) if host.startswith("https:") else None,
+                    configuration.tls_server_name or "",
+                    proxy_for(host, configuration.proxy or ""),
+                    self.connect_seconds,
+                )
+            except OSError as error:
                 raise Failed(
                     f"the certificates for {self.config.host} cannot be used", why=str(error)
                 ) from error
+            except ValueError as error:
+                raise UsageError(
+                    f"the server of {self.config.cluster} cannot be used", why=str(error)
+                ) from error
             finally:
                 forget_copies()
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
-        return self._session
+        return self._client
 
-    def _options(self) -> dict[str, Any]:
+    def _headers(self) -> Headers:
         configuration = self.config.configuration
         if configuration.refresh_api_key_hook is not None:
             configuration.refresh_api_key_hook(configuration)
@@ -113,12 +130,7 @@ class Api:
         token = configuration.api_key.get("BearerToken")
         if token:
             headers.append(("Authorization", str(token).strip()))  # a token file may end with a line feed
-        options: dict[str, Any] = {"headers": headers}
-        if configuration.tls_server_name:
-            options["server_hostname"] = configuration.tls_server_name
-        if configuration.proxy:
-            options["proxy"] = configuration.proxy
-        return options
+        return headers
 
     async def call(
         self, method: str, path: str, *, params: Parameters | None = None, body: Any = None,
@@ -153,8 +165,8 @@ class Api:
                 config = await load_config(self.config.choice)
                 if config.credentials != used:
                     self.config = config
-                    self._retired += [self._session] if self._session is not None else []
-                    self._session = None
+                    self._retired += [self._client] if self._client is not None else []
+                    self._client = None
             return self.config.credentials != used
 
     async def _once(
@@ -167,27 +179,15 @@ class Api:
         seconds: float,
         read: Callable[[bytes], Any] | None = None,
     ) -> Any:
-        options = self._options()
+        headers, data = [*self._headers(), ("Accept-Encoding", "gzip")], b""
         if body is not None:
-            options["data"] = json.dumps(body).encode()
-            options["headers"].append(("Content-Type", content_type))
-        try:
+            data = json.dumps(body).encode()
+            headers.append(("Content-Type", content_type))
+        with self._told(seconds or self.seconds):
             async with asyncio.timeout(seconds or self.seconds):
-                async with self._client().request(
-                    method,
-                    self.config.host + path,
-                    params=params,
-                    allow_redirects=False,
-                    timeout=self._timeout(),
-                    **options,
-                ) as response:
+                client = self._connections()
+                async with client.request(method, _target(path, params), headers, data) as response:
                     data = await _limited(response)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self.unreachable(error, seconds) from error
-        except (AssertionError, RuntimeError) as error:
-            if not self._closed:
-                raise
-            raise closed_under_way() from error
         if response.status >= 400:
             raise refusal(response.status, data)
         try:
@@ -201,8 +201,16 @@ class Api:
             )
         return document
 
-    def _timeout(self, read: Optional[float] = None) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_seconds, sock_read=read)
+    @contextlib.contextmanager
+    def _told(self, seconds: float) -> Iterator[None]:
+        """Failures below HTTP as errors for people."""
+        try:
+            yield
+        except (NotHttp, OSError, TimeoutError) as error:
+            raise self._unreachable(error, seconds) from error
+        except ValueError as error:
+            # A token with a line feed inside, a name that no path can hold.
+            raise Failed("the request cannot be sent", why=str(error)) from error
 
     async def request(self, what: str, method: str, path: str, **options: Any) -> Any:
         """`call`, with refusals as errors for people."""
@@ -234,27 +242,17 @@ class Api:
             yield line
 
     async def _lines(self, path: str, params: Parameters, idle_seconds: float) -> AsyncIterator[bytes]:
-        try:
-            async with self._client().request(
-                "GET",
-                self.config.host + path,
-                params=params,
-                allow_redirects=False,
-                timeout=self._timeout(idle_seconds or None),
-                **self._options(),
+        with self._told(idle_seconds or self.seconds):
+            client, target = self._connections(), _target(path, params)
+            async with client.request(
+                "GET", target, self._headers(), idle_seconds=idle_seconds or None
             ) as response:
                 if response.status >= 300:
                     raise refusal(response.status, await _limited(response))
-                async for line in _split_lines(response.content):
+                async for line in _split_lines(response):
                     yield line
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self.unreachable(error, idle_seconds) from error
-        except (AssertionError, RuntimeError) as error:
-            if not self._closed:
-                raise
-            raise closed_under_way() from error
 
-    async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
+    async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> WebSocket:
         """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
         used = self.config.credentials
         try:
@@ -264,61 +262,49 @@ class Api:
                 raise
         return await self._upgraded(path, params, protocols)
 
-    async def _upgraded(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
-        try:
+    async def _upgraded(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> WebSocket:
+        asked, accept = upgrade_headers(protocols)
+        with self._told(self.seconds):
             async with asyncio.timeout(self.seconds):
-                return await self._client().ws_connect(
-                    self.config.host + path,
-                    params=params,
-                    protocols=protocols,
-                    max_msg_size=MAX_MESSAGE_BYTES,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
-                    **self._options(),
-                )
-        except aiohttp.WSServerHandshakeError as error:
-            raise await self._handshake_refusal(error, path, params) from error
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self.unreachable(error, 0.0) from error
-        except (AssertionError, RuntimeError) as error:
-            if not self._closed:
-                raise
-            raise closed_under_way() from error
+                client = self._connections()
+                response = await client.send("GET", _target(path, params), [*self._headers(), *asked])
+                try:
+                    if response.status == 101:
+                        check_upgrade(response, accept, protocols)
+                        return await WebSocket.over(client, response, MAX_MESSAGE_BYTES)
+                    words = await _limited(response)
+                except BaseException:
+                    client.drop(response.wire)
+                    raise
+                client.keep(response)  # for the next try, which a container that starts soon gets
+                raise refusal(response.status, words)
 
-    async def _handshake_refusal(
-        self, error: aiohttp.WSServerHandshakeError, path: str, params: Parameters
-    ) -> ServerRefusal:
-        """aiohttp drops the body; where the refusal is the server's own, a plain request tells it: GET, or
-        POST where `create` is what is missing. Neither runs anything, for only an upgrade does."""
-        for method in ("GET", "POST") if error.status in (401, 403, 404) else ():
-            try:
-                await self._once(method, path, params, None, "application/json", 0.0)
-            except ServerRefusal as told:
-                if told.code == error.status:
-                    return told
-            except KdebugError:
-                pass
-        return ServerRefusal(error.status, "", f"HTTP status {error.status}", {})
+    async def warm(self) -> None:
+        """Connect for an exec that comes in a moment; what fails then fails when it comes."""
+        try:
+            await self._connections().warm()
+        except (KdebugError, NotHttp, OSError, TimeoutError):
+            pass
 
-    def unreachable(self, error: Exception, seconds: float) -> KdebugError:
-        """A failure below HTTP as an error for people."""
+    def _unreachable(self, error: Exception, seconds: float) -> KdebugError:
         host = self.config.host
-        if isinstance(
-            error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)
-        ):
+        if self._closed:
+            return closed_under_way()
+        if isinstance(error, ssl.SSLCertVerificationError):
             return ConnectionLost(
                 f"the certificate of {host} is not trusted",
-                why=" ".join(str(getattr(error, "certificate_error", error)).split()),
+                why=" ".join(str(error).split()),
                 next_step=f"check certificate-authority of {self.config.cluster} in the kubeconfig",
             )
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
+        if isinstance(error, ConnectTimeout):
             return DeadlinePassed(
                 f"the API server {host} cannot be reached",
                 why=f"no connection within {self.connect_seconds:g} s",
                 next_step="check the network or VPN, or give it more time with --timeout",
             )
-        if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        if isinstance(error, TimeoutError):
             return DeadlinePassed(
-                f"{host} did not answer within {seconds or self.seconds:g} s",
+                f"{host} did not answer within {seconds:g} s",
                 next_step="check the network or VPN, or give it more time with --timeout",
             )
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -332,20 +318,21 @@ class Api:
         """Whoever still asks is told so: `ConnectionLost`."""
         self._closed = True
         forget_copies()
-        sessions = [*self._retired, *([self._session] if self._session is not None else [])]
-        self._session, self._retired = None, []
-        for session in sessions:
-            await session.close()
+        clients = [*self._retired, *([self._client] if self._client is not None else [])]
+        self._client, self._retired = None, []
+        for client in clients:
+            await client.close()
 
 
 def closed_under_way() -> ConnectionLost:
-    """For requests that were under way when `Api.close` was called; aiohttp asserts that there are none."""
+    """For requests that were under way when `Api.close` was called."""
     return ConnectionLost("the connection to the API server was closed")
 
 
 def _tls(configuration: Connection) -> ssl.SSLContext:
     """As the kubeconfig says: its authority (the system's without one), its certificate, its exceptions."""
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    context.set_alpn_protocols(["http/1.1"])
     # As kubectl: many a cluster's own authority lacks extensions that Python 3.13 began to demand.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if configuration.cert_file:
@@ -356,9 +343,13 @@ def _tls(configuration: Connection) -> ssl.SSLContext:
     return context
 
 
-async def _limited(response: aiohttp.ClientResponse) -> bytes:
+def _target(path: str, params: Parameters | None) -> str:
+    return f"{path}?{urlencode(params, quote_via=quote)}" if params else path
+
+
+async def _limited(response: Response) -> bytes:
     pieces, size = [], 0
-    async for piece in response.content.iter_chunked(1 << 16):
+    async for piece in response.pieces():
         size += len(piece)
         if size > MAX_BODY_BYTES:
             raise ConnectionLost("the API server sends more than any answer to kdebug is long")
@@ -370,9 +361,9 @@ MAX_LINE_BYTES = 8 * 1024 * 1024
 """An object is below 1.5 MiB (etcd's request limit); a log line that is longer is cut."""
 
 
-async def _split_lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _split_lines(response: Response) -> AsyncIterator[bytes]:
     rest = bytearray()
-    async for piece in content.iter_any():
+    async for piece in response.pieces():
         rest += piece
         *lines, tail = rest.split(b"\n") if b"\n" in piece else (rest,)
         for line in lines:

@@ -11,10 +11,10 @@ import json
 from typing import Any, Optional
 from urllib.parse import quote
 
-import aiohttp
-
 from kdebug.errors import ConnectionLost
 from kdebug.kube.api import Api, Parameters
+from kdebug.kube.http import NotHttp
+from kdebug.kube.websocket import WebSocket
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, STATUS = range(4)
@@ -56,7 +56,7 @@ class ExecEnd:
 class ExecChannel:
     """`Channel` over one exec. `start` is the constructor."""
 
-    def __init__(self, websocket: Any) -> None:
+    def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._log = bytearray()
         self.end: Optional[ExecEnd] = None
@@ -81,13 +81,11 @@ class ExecChannel:
         while True:
             try:
                 message = await self._websocket.receive()
-            except (aiohttp.ClientError, OSError) as error:
+            except (NotHttp, OSError) as error:
                 raise ConnectionLost("the connection to the agent is lost", why=str(error)) from error
-            if message.type != aiohttp.WSMsgType.BINARY:
-                if message.type in (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG):
-                    continue
+            if message is None:
                 return b""
-            data = self._sort(message.data)
+            data = self._sort(message)
             if data:
                 return data
 
@@ -115,18 +113,15 @@ class ExecChannel:
         view = memoryview(data)
         try:
             while view:
-                await self._websocket.send_bytes(bytes([STDIN]) + view[:PIECE_BYTES])
+                await self._websocket.send(bytes([STDIN]) + view[:PIECE_BYTES])
                 view = view[PIECE_BYTES:]
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+        except OSError as error:
             raise ConnectionLost(
                 "the connection to the agent is lost", why=str(error) or self.log_tail()
             ) from error
 
     async def close(self) -> None:
-        try:
-            await self._websocket.close()
-        except (aiohttp.ClientError, OSError, RuntimeError):
-            pass  # it is gone, which is what we want
+        await self._websocket.close()
 
     def log_tail(self) -> str:
         """The agent's last words, with how it ended; a runtime's message repeats the whole command."""

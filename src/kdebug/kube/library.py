@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import ssl
 import sys
 import types
 from types import ModuleType
@@ -50,25 +49,6 @@ class _FastYaml:
         return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  safe, both
 
 
-def load_aiohttp() -> None:
-    """Import aiohttp without the system's authorities, which it would read for connections that name none.
-
-    All of ours name theirs (`api`), connections to a proxy too. Its own contexts then trust nobody.
-    """
-    if "aiohttp" in sys.modules:
-        return
-    reads_authorities = ssl.create_default_context
-    ssl.create_default_context = _trusts_nobody
-    try:
-        importlib.import_module("aiohttp")
-    finally:
-        ssl.create_default_context = reads_authorities
-
-
-def _trusts_nobody(*purpose: Any, **files: Any) -> ssl.SSLContext:
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
 def _prepare() -> None:
     if "kubernetes" in sys.modules:
         return
@@ -84,3 +64,19 @@ def _prepare() -> None:
     # Named by the configuration modules for what they make by default; we pass an object of our own.
     client = sys.modules["kubernetes.aio.client"]
     client.ApiClient = client.Configuration = object  # type: ignore[attr-defined]
+    _defer_openid()
+
+
+def _defer_openid() -> None:
+    """The configuration module names a class that asks an OpenID provider for new tokens, and with it
+    aiohttp: loaded when a kubeconfig has such a provider."""
+    name = "kubernetes.aio.config.openid"
+
+    def requestor(*arguments: Any) -> Any:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return load("config.openid").OpenIDRequestor(*arguments)
+
+    stand_in = types.ModuleType(name)
+    stand_in.OpenIDRequestor = requestor  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in

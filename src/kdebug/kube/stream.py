@@ -97,6 +97,8 @@ class Toolbox:
 async def connect_when_running(toolbox: Toolbox, pod: Object, target: str, seconds: float) -> Connection:
     """Raises `ToolboxFailed`, `DeadlinePassed` with the kubelet's last word, `ConnectionLost`."""
     watcher = asyncio.create_task(_wait_running(toolbox, pod, target), name="kdebug-watch")
+    # The watch takes the connection that there is; the first exec comes a tenth of a second later.
+    warmer = asyncio.create_task(toolbox.api.warm(), name="kdebug-warm")
     try:
         async with asyncio.timeout(seconds):
             connection = await _early(toolbox, watcher, seconds)
@@ -105,7 +107,8 @@ async def connect_when_running(toolbox: Toolbox, pod: Object, target: str, secon
         raise await _late_error(toolbox, seconds) from None
     finally:
         watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)
+        warmer.cancel()
+        await asyncio.gather(watcher, warmer, return_exceptions=True)
 
 
 async def _early(toolbox: Toolbox, watcher: asyncio.Task[None], seconds: float) -> Connection | None:
