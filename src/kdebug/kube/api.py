@@ -254,17 +254,24 @@ class Api:
                 raise
             raise closed_under_way() from error
 
-    async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
-        """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
+    async def websocket(
+        self, path: str, params: Parameters, protocols: tuple[str, ...], heartbeat: Optional[float] = None
+    ) -> Any:
+        """An upgraded connection; with `heartbeat` it is pinged so often, and ends when no answer comes.
+
+        Raises `ServerRefusal` with the server's words where it gives any.
+        """
         used = self.config.credentials
         try:
-            return await self._upgraded(path, params, protocols)
+            return await self._upgraded(path, params, protocols, heartbeat)
         except ServerRefusal as refused:
             if refused.code != 401 or not await self._renewed(used):
                 raise
-        return await self._upgraded(path, params, protocols)
+        return await self._upgraded(path, params, protocols, heartbeat)
 
-    async def _upgraded(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> Any:
+    async def _upgraded(
+        self, path: str, params: Parameters, protocols: tuple[str, ...], heartbeat: Optional[float]
+    ) -> Any:
         try:
             async with asyncio.timeout(self.seconds):
                 return await self._client().ws_connect(
@@ -273,6 +280,7 @@ class Api:
                     protocols=protocols,
                     max_msg_size=MAX_MESSAGE_BYTES,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
+                    heartbeat=heartbeat,
                     **self._options(),
                 )
         except aiohttp.WSServerHandshakeError as error:
