@@ -276,6 +276,6 @@ def test_whatever_was_written_the_terminal_is_put_back(terminal: Tty) -> None:
     with pytest.raises(BlockingIOError):
         os.read(terminal.here, 100)
     shown = terminal.look()
-    assert shown.startswith(b"\x1b[22;0t") and shown.endswith(b"\x1b[23;0t")
+    assert shown.startswith(b"\x1b[22;0t") and shown.endswith(b"\x1b[999;1H\r\n\x1b[23;0t")
     for undone in (b"\x1b[?1003l", b"\x1b[?2004l", b"\x1b[r", b"\x1b(B", b"\x1b[?25h", b"\x1b[0m"):
         assert undone in shown

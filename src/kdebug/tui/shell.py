@@ -35,8 +35,9 @@ RESET = (
     b"\x18\x1b\\"  # ends a sequence that was left unfinished
     b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l"  # mouse
     b"\x1b[?1004l\x1b[?2004l\x1b[?2026l\x1b[<u\x1b[>4m"  # focus, paste, synchronised output, keyboards
-    b"\x1b[?1049l\x1b[!p\x1b[?5l\x1b[?7h\x1b[?25h\x1b[r"  # screen, soft reset, wrap, cursor, margins
+    b"\x1b[?1047l\x1b[!p\x1b[?5l\x1b[?7h\x1b[?25h\x1b[r"  # screen, soft reset, wrap, cursor, margins
     b"\x1b(B\x1b)B\x0f\x1b[0m\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\"  # letters, colours
+    b"\x1b[999;1H\r\n"  # below whatever is there: the note at leaving is written from here
 )
 CHUNK = 1 << 16
 CUT = "the shell is cut off: {why}; what ran in it may still run in the toolbox"
@@ -84,8 +85,12 @@ async def visit(screen: SessionScreen) -> None:
     finally:
         await shell.close()
         lasted = duration(time.monotonic() - began)
+        left = (
+            "" if shell.exit_code is not None else "; it may still run there, and keeps the toolbox alive"
+        )
         session.did(
             f"opened a shell ({program}) in {shells.place} for {lasted}; what was typed is not recorded"
+            + left
         )
     screen.tell(one_line(how))
 
