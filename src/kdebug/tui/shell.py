@@ -85,9 +85,8 @@ async def visit(screen: SessionScreen) -> None:
     finally:
         await shell.close()
         lasted = duration(time.monotonic() - began)
-        left = (
-            "" if shell.exit_code is not None else "; it may still run there, and keeps the toolbox alive"
-        )
+        ended = shell.exit_code is not None or bool(shell.words)
+        left = "" if ended else "; it may still run there, and keeps the toolbox alive"
         session.did(
             f"opened a shell ({program}) in {shells.place} for {lasted}; what was typed is not recorded"
             + left
