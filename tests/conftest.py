@@ -20,15 +20,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = 1
 
 
+NODES = ("test_pods", "test_pods_server")
+"""Where the files of the second and of the third test node begin: each has about as much to do."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who shares something expensive runs in one process: the tests of a node (there are two, since their
-    tests mostly wait) and those of the toolbox' images."""
+    """Who shares something expensive runs in one process: the tests of a node (there are several, since
+    most tests wait) and those of the toolbox' images."""
     for item in items:
         folders = item.path.parent.parts
         if "node" in folders:
-            half = "node-1" if item.path.name < "test_pods_n" else "node-2"
-            item.add_marker(pytest.mark.xdist_group(half))
+            number = 1 + sum(item.path.name >= first for first in NODES)
+            item.add_marker(pytest.mark.xdist_group(f"node-{number}"))
         elif "toolbox" in folders:
             item.add_marker(pytest.mark.xdist_group("toolbox"))
 

@@ -121,6 +121,7 @@ def test_every_target_runs_where_it_may(node: Node) -> None:
                     node.apply(made(), namespace)
         for name in admitted:
             node.wait_running(namespace, targets.ALL[name]()["metadata"]["name"])
+        node.end_work(namespace)
 
 
 def test_crowd_has_children_and_a_deleted_file(node: Node) -> None:
@@ -209,6 +210,7 @@ def test_busy_target_is_throttled(node: Node) -> None:
         assert time.monotonic() - started < 10
         time.sleep(0.05)
     assert (now - used) / (time.monotonic() - started) < 0.3
+    node.end_work(namespace)
 
 
 def test_shared_process_namespace(node: Node) -> None:

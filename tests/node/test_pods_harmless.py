@@ -156,6 +156,7 @@ def test_throttled_target(node: Node, kdebug: Kdebug) -> None:
         stdout, _ = client.communicate()
     assert stdout.count(b"PID") >= 3
     _check_heavy_work(node, kdebug, namespace, toolbox["name"])
+    node.end_work(namespace)
 
 
 def share_used(node: Node, namespace: str, toolbox: str) -> float:

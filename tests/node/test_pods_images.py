@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdebug.target.reader import pieces
-from support.toolbox_image import build_core
+from support.toolbox_image import BUILD_SECONDS, core_image
 
 from .support import images, targets, toolboxes
 from .support.cli import Kdebug
@@ -26,15 +26,15 @@ LEVELS = {
 }
 """A target for each rung, at the strictest level that lets it be read."""
 
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
 
 @pytest.fixture(scope="module")
 def core(started_node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Imported into the node's runtime, as `kdebug toolbox` says."""
     if not shutil.which("dpkg-deb") or not shutil.which("apt-get"):
         pytest.skip("the toolbox is built with Debian's apt and dpkg-deb, which this machine has not")
-    folder = tmp_path_factory.mktemp("toolbox")
-    build_core(folder)
-    (archive,) = folder.glob("*.oci.tar")
+    archive = core_image(tmp_path_factory.mktemp("toolbox")).archive
     runtime = started_node.runtime
     runtime.ctr("images", "import", "--snapshotter", runtime.snapshotter, str(archive))
     assert CORE in runtime.ctr("images", "list", "--quiet").split()

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,8 @@ class Attached:
 
 @pytest.fixture(scope="module")
 def places(started_node: Node) -> dict[str, str]:
-    """A namespace for each level, with every target that it admits running in it."""
-    names = {level: started_node.namespace(level) for level in LEVELS}
-    for name, level in CASES:
-        started_node.apply(targets.ALL[name](), names[level])
-    for name, level in CASES:
-        started_node.wait_running(names[level], targets.ALL[name]()["metadata"]["name"])
-    return names
+    """A namespace for each level."""
+    return {level: started_node.namespace(level) for level in LEVELS}
 
 
 def _case(case: tuple[str, str]) -> Any:
@@ -105,11 +101,14 @@ def _case(case: tuple[str, str]) -> Any:
 @pytest.fixture(scope="module", params=map(_case, CASES))
 def attached(
     request: pytest.FixtureRequest, started_node: Node, started_kdebug: Kdebug, places: dict[str, str]
-) -> Attached:
+) -> Iterator[Attached]:
     name, level = request.param
-    pod, namespace = targets.ALL[name]()["metadata"]["name"], places[level]
+    manifest, namespace = targets.ALL[name](), places[level]
+    pod = manifest["metadata"]["name"]
+    started_node.run(manifest, namespace)
     first = started_kdebug("ps", pod, "-v", "-o", "json", "-n", namespace)
-    return Attached(started_node, namespace, pod, name, level, first)
+    yield Attached(started_node, namespace, pod, name, level, first)
+    started_node.end_work(namespace)
 
 
 def test_rung(node: Node, attached: Attached) -> None:

@@ -223,3 +223,4 @@ def test_a_busy_pod_is_found_throttled(node: Node, place: str) -> None:
         await ui.shows("CPU is throttled: the quota of 0.1 cores", 90)
 
     look(node, place, "busy", script)
+    node.end_work(place)

@@ -24,14 +24,16 @@ from kdebug.protocol.hello import hash_sources
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Target
 from kdebug.target.connection import Connection
-from support.toolbox_image import SCRIPT, Built, build, build_core
+from support.toolbox_image import BUILD_SECONDS, SCRIPT, Built, build, core_image
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Built:
     if not shutil.which("dpkg-deb") or not shutil.which("apt-get"):
         pytest.skip("the toolbox is built with Debian's apt and dpkg-deb, which this machine has not")
-    return build_core(tmp_path_factory.mktemp("toolbox"))
+    return core_image(tmp_path_factory.mktemp("toolbox"))
 
 
 def elf_files(root: Path) -> dict[str, ELFFile]:
@@ -72,8 +74,7 @@ def test_it_holds_no_shell(core: Built) -> None:
 
 
 def test_the_same_lock_gives_the_same_bytes(core: Built, tmp_path: Path) -> None:
-    lock = core.folder / "packages.lock"
-    again = build(*(["--lock", str(lock)] if lock.exists() else []), "--output", str(tmp_path), "--rootfs")
+    again = build(*core.lock, "--output", str(tmp_path), "--rootfs")
     assert again.returncode == 0, again.stderr
     names = {file.name for file in tmp_path.iterdir()}
     assert names >= {"kdebug-agent"} and any(name.endswith(".oci.tar") for name in names)
@@ -86,8 +87,7 @@ def digest(file: Path) -> str:
 
 
 def test_the_archive_is_what_its_digests_say(core: Built) -> None:
-    (archive_file,) = core.folder.glob("*.oci.tar")
-    with tarfile.open(archive_file) as tar:
+    with tarfile.open(core.archive) as tar:
         members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
     for name, data in members.items():
         if name.startswith("blobs/sha256/"):
@@ -182,9 +182,7 @@ def test_a_build_context_without_the_sources_gives_an_image_without_agent(
     """`docker build toolbox/` sees this folder only."""
     context = tmp_path / "context"
     shutil.copytree(SCRIPT.parent, context, ignore=shutil.ignore_patterns("__pycache__"))
-    lock = core.folder / "packages.lock"
-    more = ["--lock", str(lock)] if lock.exists() else []
-    done = build("--output", str(tmp_path / "out"), "--rootfs", *more, script=context / "build.py")
+    done = build("--output", str(tmp_path / "out"), "--rootfs", *core.lock, script=context / "build.py")
     assert done.returncode == 0 and "the client delivers it" in done.stderr
     (rootfs,) = (tmp_path / "out").glob("*.rootfs.tar")
     with tarfile.open(rootfs) as tar:

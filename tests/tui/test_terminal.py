@@ -103,6 +103,29 @@ def test_the_terminal_is_as_it_was_after_leaving(
     assert b"\x1b[?1049l" in terminal.seen and b"\x1b[?25h" in terminal.seen
 
 
+def test_an_editor_that_cannot_be_started_gives_the_terminal_back(
+    hostile: subprocess.Popen[bytes], tmp_path: Path, terminals: list[Terminal]
+) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/notes.txt").write_text("a line\n")
+    terminal = Terminal("attach", f"local:{hostile.pid}", VISUAL="/nonexistent/editor")
+    terminals.append(terminal)
+    terminal.shows("connected")
+    terminal.type("3")
+    terminal.shows("MODIFIED")
+    terminal.type("o")
+    terminal.shows("Go to a path")
+    terminal.type(f"{tmp_path}/plain\r")
+    terminal.shows("notes.txt")
+    terminal.type("e")
+    terminal.shows("cannot be started", "notes.txt")
+    terminal.type("2")
+    terminal.shows("CPU%", "COMMAND")
+    terminal.type("q")
+    assert terminal.ended() == 0
+    assert (tmp_path / "plain/notes.txt").read_text() == "a line\n"
+
+
 def test_resized_to_nothing_suspended_and_resumed(
     hostile: subprocess.Popen[bytes], terminals: list[Terminal]
 ) -> None:

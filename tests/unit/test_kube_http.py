@@ -544,6 +544,20 @@ def test_an_upgrade_to_something_else(run: asyncio.Runner, server: Upgrading) ->
     run.run(ask())
 
 
+def test_a_server_that_does_not_answer_pings_is_given_up(run: asyncio.Runner) -> None:
+    async def talk() -> None:
+        server = Upgrading(b"")
+        async with listening(server) as port:
+            api = api_of(port)
+            channel = await api.websocket("/", [], ("v5.channel.k8s.io",), heartbeat=0.05)
+            with pytest.raises(NotHttp, match="does not answer"):
+                await asyncio.wait_for(channel.receive(), 20)
+            await api.close()
+        assert server.received.startswith(b"\x89\x80")  # a ping without contents, masked
+
+    run.run(talk())
+
+
 def test_text_ends_an_exec_stream(run: asyncio.Runner) -> None:
     async def talk() -> None:
         async with listening(Upgrading(unmasked(TEXT, b"x") + unmasked(PONG, b""))) as port:

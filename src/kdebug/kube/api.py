@@ -11,7 +11,7 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Optional
 from urllib.parse import quote, urlencode
 
 from kdebug import __version__
@@ -252,17 +252,24 @@ class Api:
                 async for line in _split_lines(response):
                     yield line
 
-    async def websocket(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> WebSocket:
-        """An upgraded connection. Raises `ServerRefusal` with the server's words where it gives any."""
+    async def websocket(
+        self, path: str, params: Parameters, protocols: tuple[str, ...], heartbeat: Optional[float] = None
+    ) -> WebSocket:
+        """An upgraded connection; with `heartbeat` it is pinged so often, and ends when no answer comes.
+
+        Raises `ServerRefusal` with the server's words where it gives any.
+        """
         used = self.config.credentials
         try:
-            return await self._upgraded(path, params, protocols)
+            return await self._upgraded(path, params, protocols, heartbeat)
         except ServerRefusal as refused:
             if refused.code != 401 or not await self._renewed(used):
                 raise
-        return await self._upgraded(path, params, protocols)
+        return await self._upgraded(path, params, protocols, heartbeat)
 
-    async def _upgraded(self, path: str, params: Parameters, protocols: tuple[str, ...]) -> WebSocket:
+    async def _upgraded(
+        self, path: str, params: Parameters, protocols: tuple[str, ...], heartbeat: Optional[float]
+    ) -> WebSocket:
         asked, accept = upgrade_headers(protocols)
         with self._told(self.seconds):
             async with asyncio.timeout(self.seconds):
@@ -271,7 +278,7 @@ class Api:
                 try:
                     if response.status == 101:
                         check_upgrade(response, accept, protocols)
-                        return await WebSocket.over(client, response, MAX_MESSAGE_BYTES)
+                        return await WebSocket.over(client, response, MAX_MESSAGE_BYTES, heartbeat)
                     words = await _limited(response)
                 except BaseException:
                     client.drop(response.wire)

@@ -17,6 +17,7 @@ from kdebug.kube.config import Choice, load_config
 from kdebug.kube.ephemeral import Lifetime, ToolboxSpec
 from kdebug.kube.images import DEFAULT_IMAGE
 from kdebug.kube.pods import Object, Selected, select
+from kdebug.kube.shell import PodShells
 from kdebug.target import Target
 from kdebug.target.options import OpenOptions, PodOptions
 
@@ -117,6 +118,7 @@ async def open_pod(
     target = Target(attached.backend, attached.info, str(expression))
     target.place = f"{api.config.context} {attached.selected.label} › {attached.selected.container}"
     target.rung = attached.report.rung.name if attached.report.rung else ""
+    target.shells = PodShells(attached.backend.toolbox)
     target.ends_by = account.ends_by(attached, pod.max_ttl)
     target.account = tuple(account.leaving_lines(attached, pod.idle, pod.ttl, pod.max_ttl))
     return target

@@ -17,10 +17,12 @@ from kdebug.kube.http import NotHttp
 from kdebug.kube.websocket import WebSocket
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-STDIN, STDOUT, STDERR, STATUS = range(4)
+STDIN, STDOUT, STDERR, STATUS, RESIZE = range(5)
 PIECE_BYTES = 32 * 1024
 """What the API server's own copies are made of; longer messages would be split by it all the same."""
 LOG_BYTES = 4096
+TERMINAL_HEARTBEAT = 15.0
+"""Seconds between pings where somebody types: the agent's own stream has heartbeats in its frames."""
 
 
 class ExecEnd:
@@ -64,18 +66,29 @@ class ExecChannel:
 
     @classmethod
     async def start(
-        cls, api: Api, namespace: str, pod: str, container: str, command: list[str]
+        cls,
+        api: Api,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: list[str],
+        *,
+        terminal: bool = False,
     ) -> ExecChannel:
-        """Raises `ServerRefusal` (500 while the container does not run yet), `ConnectionLost`."""
+        """`terminal`: the command gets one, which has no stderr of its own.
+
+        Raises `ServerRefusal` (500 while the container does not run yet), `ConnectionLost`.
+        """
         params: Parameters = [
             ("container", container),
             ("stdin", "true"),
             ("stdout", "true"),
-            ("stderr", "true"),
+            ("tty" if terminal else "stderr", "true"),
         ]
         params += [("command", word) for word in command]
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
-        return cls(await api.websocket(path, params, PROTOCOLS))
+        heartbeat = TERMINAL_HEARTBEAT if terminal else None
+        return cls(await api.websocket(path, params, PROTOCOLS, heartbeat))
 
     async def read(self) -> bytes:
         while True:
@@ -111,10 +124,17 @@ class ExecChannel:
 
     async def write(self, data: bytes) -> None:
         view = memoryview(data)
+        while view:
+            await self._send(STDIN, view[:PIECE_BYTES])
+            view = view[PIECE_BYTES:]
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Of the terminal that the command has."""
+        await self._send(RESIZE, json.dumps({"Width": columns, "Height": rows}).encode())
+
+    async def _send(self, channel: int, data: bytes | memoryview) -> None:
         try:
-            while view:
-                await self._websocket.send(bytes([STDIN]) + view[:PIECE_BYTES])
-                view = view[PIECE_BYTES:]
+            await self._websocket.send(bytes([channel]) + data)
         except OSError as error:
             raise ConnectionLost(
                 "the connection to the agent is lost", why=str(error) or self.log_tail()

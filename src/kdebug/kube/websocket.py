@@ -136,12 +136,21 @@ class WebSocket(asyncio.Protocol):
         self._news, self._flowing = asyncio.Event(), asyncio.Event()
         self._flowing.set()
         self._error: Exception | None = None
+        self._heartbeat: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet = False
+        """Whether nothing has come since the last ping."""
         self._ended = self._closing = False
         """Whether the other side has said goodbye or left, and whether we have."""
 
     @classmethod
-    async def over(cls, client: Client, response: Response, max_bytes: int) -> WebSocket:
-        """Take over from the streams; what came with the answer's head comes first."""
+    async def over(
+        cls, client: Client, response: Response, max_bytes: int, heartbeat: float | None = None
+    ) -> WebSocket:
+        """Take over from the streams; what came with the answer's head comes first.
+
+        With `heartbeat` the server is pinged so often (seconds), and given up where nothing comes for it.
+        """
         self = cls(client, response, max_bytes)
         self._transport.set_protocol(self)
         reader = self._wire.reader
@@ -150,9 +159,24 @@ class WebSocket(asyncio.Protocol):
         early, _ = self._wire.http.trailing_data
         self.data_received(early + await reader.read())
         self._ended = self._ended or ended
+        if heartbeat is not None:
+            self._heartbeat = heartbeat
+            self._timer = asyncio.get_running_loop().call_later(heartbeat, self._beat)
         return self
 
+    def _beat(self) -> None:
+        if self._quiet and self._held <= MAX_HELD_BYTES:
+            self._error = NotHttp("the server does not answer any more")
+            self._transport.abort()
+            return
+        self._quiet = True
+        if not self._transport.is_closing():
+            self._transport.write(frame(PING, b"", os.urandom(4)))
+        assert self._heartbeat is not None
+        self._timer = asyncio.get_running_loop().call_later(self._heartbeat, self._beat)
+
     def data_received(self, data: bytes) -> None:
+        self._quiet = False
         try:
             messages = self._frames.feed(data)
         except NotHttp as error:
@@ -174,6 +198,8 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._error = self._error or error
         self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._news.set()
         self._flowing.set()
         self._streams.connection_lost(error)  # whoever closes the client waits for it

@@ -11,7 +11,7 @@ from kdebug.annotations import Optional
 from kdebug.errors import AccessDenied, NotFound, from_os_error
 from kdebug.probe.container_id import parse_container_id
 from kdebug.protocol.record import Record, dataclass
-from kdebug.protocol.system import AgentInfo, TargetInfo
+from kdebug.protocol.system import SHELLS, AgentInfo, TargetInfo
 
 MAX_SMALL = 64 * 1024
 
@@ -136,6 +136,7 @@ def agent_info(
         psutil=_psutil_version(),
         cpu_quota_cores=cpu_quota_cores,
         clock_at=time.time(),
+        shell=next((path for path in SHELLS if os.access(path, os.X_OK)), ""),
     )
 
 

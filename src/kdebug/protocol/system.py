@@ -116,6 +116,10 @@ class TargetInfo(Record):
     reasons: dict[str, str] = field(default_factory=dict)
 
 
+SHELLS = ("/bin/bash", "/bin/sh")
+"""Programs that a person can type into, the better one first."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class AgentInfo(Record):
     """The agent about itself: what `doctor` and the refresh loop need."""
@@ -133,3 +137,5 @@ class AgentInfo(Record):
     cpu_quota_cores: Optional[float]
     clock_at: float
     """The agent's clock, seconds since the Unix epoch."""
+    shell: str = ""
+    """Which of `SHELLS` its own root has; "" for none."""

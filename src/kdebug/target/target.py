@@ -21,6 +21,7 @@ from kdebug.protocol.processes import (
 from kdebug.protocol.record import replace
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 from kdebug.target.backend import Backend
+from kdebug.target.shell import Shells
 
 P = TypeVar("P")
 
@@ -40,6 +41,8 @@ class Target:
         """Where it is, in full: context, namespace, pod and container, or the process."""
         self.rung = ""
         """The rung of the access ladder that the toolbox stands on; "" where there is none."""
+        self.shells: Shells | None = None
+        """Where programs can be run beside the agent; None where there is no such place."""
         self.ends_by: float | None = None
         """Unix time at which the toolbox ends whatever happens; None where nothing ends by itself."""
         self.account: tuple[str, ...] = ()

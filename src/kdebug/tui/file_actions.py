@@ -18,6 +18,7 @@ from kdebug.errors import Failed, KdebugError, Partial, UsageError
 from kdebug.target import Target
 from kdebug.target.transfer import TransferOptions, TransferReport, Watcher, download, upload
 from kdebug.tui.dialog import Ask, Confirm
+from kdebug.tui.lend import terminal_lent
 from kdebug.tui.work import start
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class FileActions:
     async def _editor(self, copy: str) -> None:
         """The user's editor, with the terminal to itself. Heartbeats go on meanwhile."""
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-        with self.pane.app.suspend():
+        with terminal_lent(self.pane.app):
             try:
                 done = await asyncio.to_thread(subprocess.run, [*shlex.split(editor), copy])
             except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.events import Key
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
 from textual.worker import WorkerError
@@ -18,6 +19,7 @@ from kdebug.tui.dialog import Confirm
 from kdebug.tui.header import Banner, SessionHeader, TabBar
 from kdebug.tui.pane import Pane
 from kdebug.tui.session import Session, State
+from kdebug.tui.shell import look_for_shell, visit, why_not
 from kdebug.tui.status import StatusLine
 from kdebug.tui.tasks import Task, TaskBar, TasksScreen
 from kdebug.tui.work import start
@@ -47,6 +49,7 @@ class SessionScreen(Screen[None]):
         Binding("slash", "filter", "Filter", priority=True),
         Binding("w", "tasks", "Copies and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
+        Binding("exclamation_mark", "shell", "Shell in the toolbox"),
         Binding("q", "leave", "Leave"),
         Binding("escape", "back", "Back", show=False),
     ]
@@ -105,6 +108,8 @@ class SessionScreen(Screen[None]):
             return  # the session knows why, and the first tab shows it
         for line in self.session.notes:
             self.tell(line)
+        await look_for_shell(self.session)
+        self.refresh_bindings()
 
     async def end_work(self) -> None:
         """End what this screen and its tabs are doing, an attach under way too, and wait for it.
@@ -186,7 +191,9 @@ class SessionScreen(Screen[None]):
     # Filter
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
-        """A slash or a number typed into a field is just that."""
+        """A slash or a number typed into a field is just that; a shell is offered where there is one."""
+        if action == "shell":
+            return not why_not(self.session)
         return not (action in ("filter", "tab") and isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
@@ -235,6 +242,14 @@ class SessionScreen(Screen[None]):
 
     def action_tasks(self) -> None:
         self.app.push_screen(TasksScreen(self.session.tasks))
+
+    def action_shell(self) -> None:
+        start(self, "shell", visit, self)
+
+    def on_key(self, event: Key) -> None:
+        """Where no shell is offered its key has no action, and says why."""
+        if event.key == "exclamation_mark" and (reason := why_not(self.session)):
+            self.tell(f"no shell: {reason}")
 
     def action_leave(self) -> None:
         running = len(self.session.tasks.running)

@@ -80,6 +80,8 @@ class Session:
         """Why it is not LIVE."""
         self.heard = 0.0
         """When the agent last answered (monotonic): the age of everything on the screen."""
+        self.shell = ""
+        """The shell that the toolbox' image has; "" where it has none, or none may be opened."""
         self.steps: list[tuple[float, str]] = []
         """(seconds since the opening began, what was done): the account of the attach."""
         self.notes: list[str] = []

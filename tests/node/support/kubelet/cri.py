@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +19,9 @@ from cri_api.v1 import api_pb2 as api  # noqa: E402
 from cri_api.v1 import api_pb2_grpc as services  # noqa: E402
 
 SECONDS = 60
+GATHERING_SECONDS = 0.002
+"""The workers of all pods relist in the same moment."""
+SETTLING_SECONDS = 5
 RUNNING, EXITED = api.ContainerState.CONTAINER_RUNNING, api.ContainerState.CONTAINER_EXITED
 
 
@@ -40,6 +46,33 @@ class Observed:
     log_path: str
 
 
+def _just_ended(one: Observed) -> bool:
+    """That the memory was used up may be noted after the end itself."""
+    return one.state == EXITED and time.time() - one.finished_at / 1e9 < SETTLING_SECONDS
+
+
+class Shared:
+    """One answer for everybody who asks before the question is put: never older than anyone's question."""
+
+    def __init__(self, ask: Callable[[], Awaitable[list[api.Container]]]) -> None:
+        self._ask = ask
+        self._unasked: asyncio.Task[list[api.Container]] | None = None
+
+    async def shared(self) -> list[api.Container]:
+        if self._unasked is None:
+            self._unasked = asyncio.create_task(self._put())
+        return await asyncio.shield(self._unasked)
+
+    def close(self) -> None:
+        if self._unasked is not None:
+            self._unasked.cancel()
+
+    async def _put(self) -> list[api.Container]:
+        await asyncio.sleep(GATHERING_SECONDS)
+        self._unasked = None
+        return await self._ask()
+
+
 class Cri:
     def __init__(self, socket: str) -> None:
         # Large listings are not expected, but a limit that fails a test run would be nobody's finding.
@@ -48,8 +81,12 @@ class Cri:
         )
         self._runtime = services.RuntimeServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._images = services.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._list = Shared(self._list_containers)
+        self._known: dict[str, Observed] = {}
+        """By id: a container changes with its state only, or a moment after its end."""
 
     async def close(self) -> None:
+        self._list.close()
         await self._channel.close()
 
     async def _call(self, method: Any, request: Any) -> Any:
@@ -99,13 +136,26 @@ class Cri:
         await self._call(self._runtime.RemoveContainer, api.RemoveContainerRequest(container_id=container))
 
     async def containers(self, sandbox: str) -> list[Observed]:
-        """Everything the sandbox holds, oldest attempt first."""
-        request = api.ListContainersRequest(filter=api.ContainerFilter(pod_sandbox_id=sandbox))
-        answer = await self._call(self._runtime.ListContainers, request)
-        ordered = sorted(answer.containers, key=lambda one: (one.metadata.name, one.metadata.attempt))
-        return [await self.observe(one.id) for one in ordered]
+        """Everything the sandbox holds, oldest attempt first. Asked for in detail is what has changed."""
+        found = [one for one in await self._list.shared() if one.pod_sandbox_id == sandbox]
+        return [
+            await self._observed(one)
+            for one in sorted(found, key=lambda one: (one.metadata.name, one.metadata.attempt))
+        ]
 
-    async def observe(self, container: str) -> Observed:
+    async def _list_containers(self) -> list[api.Container]:
+        answer = await self._call(self._runtime.ListContainers, api.ListContainersRequest())
+        listed = {one.id for one in answer.containers}
+        self._known = {key: known for key, known in self._known.items() if key in listed}
+        return list(answer.containers)
+
+    async def _observed(self, listed: api.Container) -> Observed:
+        known = self._known.get(listed.id)
+        if known is None or known.state != listed.state or _just_ended(known):
+            known = self._known[listed.id] = await self._observe(listed.id)
+        return known
+
+    async def _observe(self, container: str) -> Observed:
         request = api.ContainerStatusRequest(container_id=container)
         status = (await self._call(self._runtime.ContainerStatus, request)).status
         return Observed(

@@ -43,8 +43,8 @@ class Worker:
         while self._refresh():
             self.wake.clear()
             try:
+                await self._observe()
                 if relisted:  # what a change of spec does now is published at the next relist only
-                    await self._observe()
                     self._publish()
                 await self._sync()
             except CriError as problem:
@@ -74,14 +74,12 @@ class Worker:
     async def _sync(self) -> None:
         if not self.sandbox:
             await self._make_sandbox()
-        await self._observe()
         spec = self.pod["spec"]
         for container in spec.get("ephemeralContainers") or []:
             if self._known(container).latest is None:
                 await self._start(container, 0, f"spec.ephemeralContainers{{{container['name']}}}")
         for container in spec["containers"]:
             await self._keep(container)
-        await self._observe()
 
     def _known(self, container: Object) -> status.Known:
         return self.facts.containers.setdefault(container["name"], status.Known())
@@ -201,6 +199,7 @@ class Worker:
         except CriError as problem:
             raise failed("RunContainerError", str(problem)) from None
         record("Started", f"Started container {name}", False)
+        await self._observe()
 
     def _target_id(self, target: str, failed: Any) -> str:
         if not target:

@@ -2,6 +2,7 @@
    It reaps its children but not orphans, as most workloads that are not an init. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +68,15 @@ static double now(void) {
   return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+/* Until somebody connects or something is due: pods that only wait cost nothing. */
+static void rest(int s, double started, double last) {
+  struct pollfd connection = {.fd = s, .events = POLLIN};
+  double due = 1e9, t = now();
+  if (exit_after >= 0) due = started + exit_after - t;
+  if (every_ms && last + every_ms / 1e3 - t < due) due = last + every_ms / 1e3 - t;
+  poll(&connection, 1, due <= 0 ? 0 : due > 3600 ? -1 : (int)(due * 1000) + 1);
+}
+
 int main(int argc, char **argv) {
   options(argc, argv);
   setvbuf(stdout, 0, _IOLBF, 0);
@@ -92,6 +102,6 @@ int main(int argc, char **argv) {
     if (exit_after >= 0 && t - started >= exit_after) { printf("leaving with %d\n", code); return code; }
     if (every_ms && (t - last) * 1000 >= every_ms) { last = t; printf("tick %ld\n", tick++); }
     serve(s);
-    if (!burn) usleep(10000);
+    if (!burn) rest(s, started, last);
   }
 }
