@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import time
@@ -186,8 +187,9 @@ def _check_heavy_work(node: Node, kdebug: Kdebug, namespace: str, toolbox: str) 
 
 
 def _has_rested(pids: list[int]) -> bool:
-    """There is an agent that has used what it may at once, and waits: half a second of next to nothing."""
-    if len(pids) != 2 or cpu_seconds(pids) < 0.3:
+    """An agent has the file open and waits: half a second of next to nothing."""
+    links = {os.readlink(path) for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir()}
+    if not any(link.endswith("/large") for link in links):
         return False
     before = cpu_seconds(pids)
     time.sleep(0.5)
