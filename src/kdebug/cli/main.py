@@ -52,6 +52,7 @@ VERBS = {
     "rbac": ("cluster", "print the Role that kdebug needs"),
     "toolbox": ("cluster", "show how to build and load the toolbox image"),
     "capture": ("capture", "take the evidence of a recipe into one file, redacted"),
+    "watch": ("watch", "wait until a condition holds, then capture what led to it"),
     "open": ("bundle", "open a bundle: the terminal UI, or one screen of text"),
     "bundle": ("bundle", "verify, list or unpack a bundle"),
     "recipe": ("recipe", "list, show or check what captures take"),
