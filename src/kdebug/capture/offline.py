@@ -8,6 +8,7 @@ shown through the same sanitiser.
 from __future__ import annotations
 
 import dataclasses
+import json
 import posixpath
 from bisect import bisect_right
 from collections import OrderedDict
@@ -44,8 +45,9 @@ class OfflineBackend:
         self._held: OrderedDict[str, Answer] = OrderedDict()
         self._records: dict[int, Any] = {}
         self._parts: OrderedDict[str, bytes] = OrderedDict()
-        self._files = self._captured_files()
-        stats = {path: file.stat for path, file in self._files.items() if file.stat is not None}
+        self.files = self._captured_files()
+        """Path in the target -> what was taken of it."""
+        stats = {path: file.stat for path, file in self.files.items() if file.stat is not None}
         self.tree = Tree(self._listing, stats)
         self.info = self._target_info()
         self.moment: Optional[float] = None
@@ -76,7 +78,6 @@ class OfflineBackend:
         return found
 
     def _captured_files(self) -> dict[str, CapturedFile]:
-        """Path in the target -> what was taken of it."""
         found: dict[str, CapturedFile] = {}
         listed = self.manifest.get("files")
         for entry in listed if isinstance(listed, list) else []:
@@ -104,6 +105,17 @@ class OfflineBackend:
     def times(self) -> list[float]:
         """Every time at which something was answered, earliest first: the marks of a time slider."""
         return sorted({at for times in self._answers.values() for at, _ in times})
+
+    def listed(self) -> tuple[str, ...]:
+        """The directories whose listings were taken."""
+        found = []
+        for key in self._answers:
+            if key.startswith('["list-dir",'):
+                try:
+                    found.append(str(json.loads(key)[1]["path"]))
+                except (ValueError, LookupError, TypeError):
+                    raise BadBundle("the bundle's list of answers is damaged") from None
+        return tuple(found)
 
     # Answers
 
@@ -187,9 +199,9 @@ class OfflineBackend:
 
     def _read(self, path: str, offset: int, size: int) -> FileChunk:
         plain = path if ask.is_held(path) else posixpath.normpath(path)
-        file = self._files.get(plain)
+        file = self.files.get(plain)
         if file is None and not ask.is_held(path):
-            file = self._files.get(self.tree.resolved(path))
+            file = self.files.get(self.tree.resolved(path))
         if file is None:
             raise NotCaptured(f"the bundle does not hold the file {path}", next_step=STEP)
         if offset < file.offset or (offset >= file.end and not file.to_its_end):

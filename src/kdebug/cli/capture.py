@@ -114,7 +114,7 @@ def until_signal(work: Coroutine[Any, Any, int]) -> int:
         try:
             return await work
         except asyncio.CancelledError:
-            note("interrupted before anything was taken")
+            note("interrupted before there was anything to show")
             return EXIT_INTERRUPTED
 
     return asyncio.run(guarded())

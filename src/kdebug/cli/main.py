@@ -53,6 +53,8 @@ VERBS = {
     "toolbox": ("cluster", "show how to build and load the toolbox image"),
     "capture": ("capture", "take the evidence of a recipe into one file, redacted"),
     "watch": ("watch", "wait until a condition holds, then capture what led to it"),
+    "diff": ("compare", "show what differs between two captures, or a capture and now"),
+    "compare": ("compare", "look at all replicas at once and show the odd one out"),
     "open": ("bundle", "open a bundle: the terminal UI, or one screen of text"),
     "bundle": ("bundle", "verify, list or unpack a bundle"),
     "recipe": ("recipe", "list, show or check what captures take"),

@@ -134,7 +134,7 @@ async def _watched(watch: Watch, seconds: Optional[float]) -> int:
 def _summary(watch: Watch) -> str:
     bundles = len(watch.results)
     fired = {0: "no condition was met", 1: "met once"}.get(watch.fired, f"met {watch.fired} times")
-    return f"{watch.expression}: {fired}, {bundles} bundle{'' if bundles == 1 else 's'}"
+    return f"{str(watch.expression).rstrip(':')}: {fired}, {bundles} bundle{'' if bundles == 1 else 's'}"
 
 
 class Folder:

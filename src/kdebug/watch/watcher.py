@@ -113,9 +113,8 @@ class Watch:
         """Until it has fired as often as it may. Raises `KdebugError` when it cannot go on."""
         try:
             await self._attach()
-            self._event(
-                "watching", f"{self.expression}: {' or '.join(c.text for c in self.plan.conditions)}"
-            )
+            wanted = " or ".join(condition.text for condition in self.plan.conditions)
+            self._event("watching", f"{str(self.expression).rstrip(':')}: {wanted}")
             while self.fired < self.plan.most:
                 await self._turn()
         finally:
