@@ -17,8 +17,11 @@ from typing import Any
 import pytest
 
 from kdebug.capture.reader import BundleReader
+from kdebug.capture.writer import BundleWriter
 from kdebug.cli.main import run as kdebug
 from kdebug.errors import KdebugError
+from kdebug.protocol import codec
+from kdebug.protocol.system import TargetInfo
 
 PROGRAM = str(Path(sys.executable).with_name("kdebug"))
 TARGET = """
@@ -226,10 +229,34 @@ def test_on_a_terminal_there_is_one_line_that_changes(hog: Hog, tmp_path: Path) 
     assert drawn.count(b"\r\x1b[K") >= 2 and b"fired 0" in drawn and b"\n" not in drawn
 
 
-def test_a_bundle_without_a_black_box(tmp_path: Path, hog: Hog, capfd: pytest.CaptureFixture[str]) -> None:
-    path = str(tmp_path / "b")
-    subprocess.run(
-        [PROGRAM, "capture", f"local:{hog.process.pid}", "-r", "quick", "--to", path], check=True
+def test_samples_of_any_bundle(tmp_path: Path, hog: Hog, capfd: pytest.CaptureFixture[str]) -> None:
+    recipe, path = tmp_path / "r.yaml", str(tmp_path / "b")
+    recipe.write_text("steps:\n- facts: [cgroup, processes]\n  samples: {every: 200ms, count: 3}\n")
+    assert kdebug(["capture", f"local:{hog.process.pid}", "-r", str(recipe), "--to", path]) == 0
+    capfd.readouterr()
+    assert kdebug(["watch", f"bundle:{path}", "-o", "json"]) == 0
+    samples = json.loads(capfd.readouterr().out)["samples"]
+    assert len(samples) == 3 and all(row["rss"] > MIB for row in samples)
+    assert "cpu" not in samples[0] and "cpu" in samples[2]
+    assert kdebug(["watch", f"bundle:{path}"]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 4
+
+
+def test_a_hostile_black_box(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    writer = BundleWriter(str(tmp_path / "b"))
+    row = {"at\x1b[2J": "\x1b]0;x\x07", "rss": 1e300, "cpu": "many", "fds": [1], "threads": None}
+    notes = [{"at": 5, "text": "\r\x1b[31m"}, "no row"]
+    writer.add_json(
+        "target/open-1.json",
+        {
+            "question": '["open",{"pid":1}]',
+            "request": {"request": "open"},
+            "at": 1.0,
+            "answer": codec.to_plain(TargetInfo(1, 1, "a", None, None, None, None, 100, 4096, False)),
+        },
     )
-    done = subprocess.run([PROGRAM, "watch", f"bundle:{path}"], capture_output=True, text=True)
-    assert done.returncode == 1 and "no black box" in done.stderr
+    writer.add_json("watch.json", {"samples": [row, 7], "notes": notes, "met": "\x1b[H", "values": {}})
+    writer.close()
+    assert kdebug(["watch", f"bundle:{tmp_path / 'b'}"]) == 0
+    said = capfd.readouterr().out
+    assert "CPU" in said and "\x1b" not in said and "\r" not in said and "1e+300" not in said

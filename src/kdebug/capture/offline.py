@@ -106,6 +106,10 @@ class OfflineBackend:
         """Every time at which something was answered, earliest first: the marks of a time slider."""
         return sorted({at for times in self._answers.values() for at, _ in times})
 
+    def times_of(self, request: Request[Any]) -> list[float]:
+        """When this was answered, earliest first; `moment` chooses among them."""
+        return [at for at, _ in self._answers.get(question(request, self.info.pid), ())]
+
     def listed(self) -> tuple[str, ...]:
         """The directories whose listings were taken."""
         found = []

@@ -8,11 +8,13 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Optional
 
 import click
 
 from kdebug.capture.earlier import ACCOUNT
+from kdebug.capture.offline import OfflineBackend
 from kdebug.capture.reader import BundleReader
 from kdebug.capture.recipe import Recipe, load_recipe
 from kdebug.capture.recipe_fields import duration
@@ -28,16 +30,17 @@ from kdebug.errors import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    NotCaptured,
     UsageError,
     from_os_error,
 )
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.sanitise import one_line
+from kdebug.target import Target
 from kdebug.units import age, rfc3339
 from kdebug.watch.condition import BYTES, QUANTITIES, Condition, parse
 from kdebug.watch.judge import Verdict, told
 from kdebug.watch.reading import Reading
+from kdebug.watch.timeline import timeline
 from kdebug.watch.watcher import Event, Plan, Watch
 
 SHORTEST_SECONDS = 0.2
@@ -48,8 +51,8 @@ COMPLETE = "complete"
 
 @click.command(
     "watch",
-    help="Wait until a condition holds, then capture it together with the minutes before. On a bundle that "
-    "a watch made: show these minutes.",
+    help="Wait until a condition holds, then capture it together with the minutes before. On a bundle: "
+    "show these minutes, or the samples that it holds.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("target", nargs=-1, metavar="TARGET")
@@ -73,7 +76,7 @@ def watch_verb(
     if expression.path:
         raise UsageError("watch takes no path", next_step="--when 'file /PATH grows > 1MiB per minute'")
     if expression.scheme == "bundle":
-        return emit(black_box(expression.value), common.output)
+        return emit(asyncio.run(black_box(expression.value)), common.output)
     parsed = _conditions(conditions, expression)
     recipes = tuple(_recipe(action) for action in actions or ("capture:standard",))
     pause = value_of(duration, every, "--every")
@@ -84,9 +87,16 @@ def watch_verb(
     kept = value_of(duration, ring, "--ring")
     folder = Folder(to or default_name(f"watch-{expression}"))
     plan = Plan(parsed, recipes, folder.path, redactions(), pause, most, quiet, kept)
-    watch = Watch(expression, common.open_options(), plan, Teller(common.output == "json"))
+    options = replace(common.open_options(), note=_note)
+    watch = Watch(expression, options, plan, Teller(common.output == "json"))
     with folder:
         return until_signal(_watched(watch, ends))
+
+
+def _note(line: str) -> None:
+    """The line that shows how it stands comes again by itself."""
+    progress("")
+    note(line)
 
 
 def _conditions(texts: tuple[str, ...], expression: TargetExpression) -> tuple[Condition, ...]:
@@ -170,7 +180,10 @@ class Teller:
 
     def sample(self, reading: Reading, verdicts: Sequence[Verdict], fired: int) -> None:
         if self._json:
-            judged = [{"holds": one.holds, "held_seconds": round(one.seconds, 3)} for one in verdicts]
+            judged = [
+                {"holds": v.holds, "held_seconds": round(v.seconds, 3), "unknown": v.unknown or None}
+                for v in verdicts
+            ]
             self._line({"event": "sample", **reading.document(), "conditions": judged})
         words = f"{values_text(reading.values)}{_held(verdicts)}  fired {fired}"
         if self._terminal:
@@ -208,25 +221,38 @@ def values_text(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {told(QUANTITIES.get(name, BYTES), value)}" for name, value in values.items())
 
 
-def black_box(path: str) -> Document:
-    """The minutes before a capture, as its watch saw them. Raises `NotCaptured`."""
-    with BundleReader(path) as bundle:
-        if ACCOUNT not in bundle.members:
-            raise NotCaptured("the bundle has no black box", why="it was not made by `kdebug watch`")
-        found = bundle.json(ACCOUNT)
-    account: dict[str, Any] = found if isinstance(found, dict) else {}
-    samples = [row for row in account.get("samples") or [] if isinstance(row, dict)]
-    notes = [row for row in account.get("notes") or [] if isinstance(row, dict)]
+async def black_box(path: str) -> Document:
+    """The minutes before a capture, as its watch saw them; of another capture the samples that it took."""
+    bundle = BundleReader(path)
+    backend = OfflineBackend(bundle)
+    try:
+        if ACCOUNT in bundle.members:
+            found = bundle.json(ACCOUNT)
+            return _account_document(found if isinstance(found, dict) else {})
+        readings = await timeline(Target(backend, backend.info, path), backend)
+    finally:
+        await backend.close()
+    return _account_document({"samples": [reading.document() for reading in readings]})
+
+
+def _account_document(account: dict[str, Any]) -> Document:
+    samples, notes = _rows(account.get("samples")), _rows(account.get("notes"))
 
     def lines(wide: bool) -> list[str]:
         names = list(dict.fromkeys(key for row in samples for key in row))
         rows = [[_shown(name, row.get(name)) for name in names] for row in samples]
         numbers = " ".join(name.upper() for name in names if name in QUANTITIES)
-        shown = [f"{account.get('met')}: {account.get('values')}", ""]
+        shown = [f"{account['met']}: {account.get('values')}"] if "met" in account else []
         shown += [f"{row.get('at')}  {row.get('text')}" for row in notes]
-        return [*map(one_line, shown), "", *table([name.upper() for name in names], rows, right=numbers)]
+        headers = [one_line(name.upper(), 60) for name in names]
+        return [*map(one_line, shown), *([""] if shown else []), *table(headers, rows, right=numbers)]
 
     return Document(account, lines)
+
+
+def _rows(listed: Any) -> list[dict[str, Any]]:
+    """What a bundle, which is anybody's, has as a list of objects."""
+    return [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
 
 
 def _shown(name: str, value: Any) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Optional
 
-from kdebug.capture.answers import opening
+from kdebug.capture.answers import Answer, opening
 from kdebug.capturing import Opened, opened
-from kdebug.errors import KdebugError, UsageError
+from kdebug.errors import AccessDenied, KdebugError, NotFound, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.open import OpenOptions
 from kdebug.protocol import codec
@@ -33,6 +33,8 @@ class Attachment:
         self.found = found
         self._stack = stack
         self.looker: Optional[Looker] = None
+        self.opening: Optional[Answer] = None
+        """What the target is, for a capture that begins when it is gone."""
         self.known: list[tuple[Any, str]] = []
         self._lines: Optional[asyncio.Task[None]] = None
 
@@ -54,7 +56,7 @@ class Attachment:
     async def _begin(self, numbers: list[Number], box: BlackBox, lines: Optional[LogLines]) -> None:
         target, pod = self.found.target, self.found.pod
         if target is not None:
-            box.keep(opening(target.info))
+            self.opening = opening(target.info)
             self.looker = Looker(target, numbers, box)
             self.known = await _environments(target)
         if lines is not None and pod is not None and self.found.cluster is not None:
@@ -93,8 +95,8 @@ def is_final(error: KdebugError, expression: TargetExpression) -> bool:
     """Whether attaching again makes no sense: it is not there, it is refused, or it was asked wrongly."""
     if isinstance(error, UsageError) or expression.scheme not in OWNERS:
         return True
-    gone = error.exit_code == 4 and expression.scheme == "pod"
-    return gone or error.exit_code == 3
+    named = expression.scheme == "pod" and bool(expression.value)
+    return isinstance(error, AccessDenied) or (named and isinstance(error, NotFound))
 
 
 def quieter(options: OpenOptions, note: Callable[[str], None]) -> OpenOptions:

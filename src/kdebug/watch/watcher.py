@@ -12,8 +12,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Optional, Protocol
 
+from kdebug.capture.answers import Answer
 from kdebug.capture.earlier import Earlier
 from kdebug.capture.recipe import Recipe
 from kdebug.capture.redaction import Redaction
@@ -99,6 +101,7 @@ class Watch:
         self._attachment: Optional[Attachment] = None
         self._attached = 0
         self._known: list[tuple[Any, str]] = []
+        self._opening: Optional[Answer] = None
         self._instance: tuple[Any, ...] = ()
         self._instances = 0
         self._state: Optional[ContainerState] = None
@@ -231,6 +234,7 @@ class Watch:
             self.expression, self._options, self._numbers, self._box, self._lines
         )
         self._known = [*made.known, *self._known][:MAX_KNOWN]
+        self._opening = made.opening or self._opening
         target = made.found.target
         if made.found.pod is not None and self._state is None:
             self._state = container_state(made.found.pod)
@@ -314,7 +318,8 @@ class Watch:
         """One bundle. A disk that refuses ends no watch: it is told, and counts at the end."""
         found = self._attachment.found if self._attachment is not None else None
         name = default_name(f"{self.expression}-{recipe.name}-{self.fired}") + SUFFIX
-        earlier = Earlier(self._box.answers(), account, tuple(self._known))
+        opening = [self._opening] if self._opening is not None else []
+        earlier = Earlier(chain(opening, self._box.answers()), account, tuple(self._known))
         options = CaptureOptions(
             os.path.join(self.plan.folder, name), self.plan.redaction(), str(self.expression),
             self.listener.progress, found.problem if found is not None else None, earlier,
