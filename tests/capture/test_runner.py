@@ -495,3 +495,16 @@ def test_what_was_seen_before_outlives_the_target(tmp_path: Path, run: asyncio.R
     page = run.run(Target(backend, backend.info, "b").processes())
     assert backend.info == info and page.items == codec.from_plain(ProcessPage, answers[0].answer).items
     assert backend.times_of(ask.ListProcesses()) == [answers[0].at]
+
+
+def test_what_was_seen_before_takes_its_share_only(tmp_path: Path, run: asyncio.Runner) -> None:
+    """The newest of it; the target itself comes first."""
+    old = [Answer("q", {"request": "cgroup"}, 1000.0 - at, {"text": "x" * 1000}) for at in range(100)]
+    what = recipe("budget: {max_bytes: 40KiB}\nsteps:\n- facts: [cgroup]\n")
+    result, _ = run.run(captured(tmp_path / "b", what, earlier=Earlier(old, {})))
+    bundle, told = opened(tmp_path / "b")
+    kept = [row["at"] for row in told["answers"] if row["question"] == "q"]
+    assert kept == [1000.0 - at for at in range(len(kept))] and 5 <= len(kept) < 15
+    (left,) = [row for row in told["artifacts"] if row["outcome"] == "not-tried"]
+    assert left["reason"] == "25% of the capture's 40960 bytes are used" and result.status == "complete"
+    assert "target/cgroup.json" in bundle.members
