@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from kdebug.capture.answers import Answer, opening
+from kdebug.capture.runner import LEARNING_SECONDS
+from kdebug.capture.steps_target import of_target
 from kdebug.capturing import Opened, opened
 from kdebug.errors import AccessDenied, KdebugError, NotFound, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.open import OpenOptions
 from kdebug.protocol import codec
-from kdebug.protocol.processes import Process
 from kdebug.protocol.requests import MAX_PAGE, ListEnviron
 from kdebug.target import Target
 from kdebug.watch.blackbox import BlackBox
@@ -77,17 +78,15 @@ class Attachment:
 
 
 async def _environments(target: Target) -> list[tuple[Any, str]]:
-    """Best effort: what may not be read is nothing to learn from."""
-    try:
-        processes: tuple[Process, ...] = (await target.processes(fds=False)).items
-    except KdebugError:
-        return []
-    known = []
-    own = [p for p in processes if p.container == target.info.container and not p.kernel_thread]
-    for process in sorted(own, key=lambda p: p.pid != target.info.pid)[:MAX_KNOWN]:
-        with contextlib.suppress(KdebugError):
-            page = await target.backend.send(ListEnviron(pid=process.pid, limit=MAX_PAGE))
-            known.append((codec.to_plain(page), f"environ of {process.pid}"))
+    """Best effort: what may not be read, or not soon, is nothing to learn from."""
+    known: list[tuple[Any, str]] = []
+    with contextlib.suppress(KdebugError, TimeoutError):
+        async with asyncio.timeout(LEARNING_SECONDS):
+            page = await target.processes(fds=False)
+            for process in of_target(target.info, page.items)[:MAX_KNOWN]:
+                with contextlib.suppress(KdebugError):
+                    found = await target.backend.send(ListEnviron(pid=process.pid, limit=MAX_PAGE))
+                    known.append((codec.to_plain(found), f"environ of {process.pid}"))
     return known
 
 

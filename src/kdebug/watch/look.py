@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdebug.capture.answers import RecordingBackend
 from kdebug.capture.sink import is_end
 from kdebug.capture.steps_target import of_target
-from kdebug.errors import KdebugError, TargetEnded
+from kdebug.errors import KdebugError, NotFound, TargetEnded
 from kdebug.protocol.processes import Process
 from kdebug.target import Target
 from kdebug.watch.blackbox import BlackBox
@@ -30,7 +30,7 @@ class Looker:
         """The agent's wish: seconds until the next look, so that it keeps its share of the target's CPU."""
 
     async def look(self, reading: Reading) -> None:
-        """Raises as the target does, and `TargetEnded` when its first process is no more."""
+        """Raises as the target does, and `NotFound` when its first process is no more."""
         page = await self._target.processes()
         self.pause = page.next_after_seconds
         processes = of_target(self._info, page.items)
@@ -45,7 +45,10 @@ class Looker:
 
     async def _limit_of_fds(self, reading: Reading, processes: list[Process]) -> None:
         most = max(processes, key=lambda process: process.fds or 0)
-        limits = await self._target.limits(most.pid)
+        try:
+            limits = await self._target.limits(most.pid)
+        except NotFound:  # it has just ended, and the target may live
+            limits = await self._target.limits(self._info.pid)
         soft = next((limit.soft for limit in limits.items if limit.name == OPEN_FILES), None)
         if soft is not None:
             reading.limits["fds"] = float(soft)

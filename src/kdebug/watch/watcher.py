@@ -193,7 +193,7 @@ class Watch:
         reading.values.clear()
         if isinstance(error, AccessDenied) and not self._checked:
             raise error
-        if is_end(error):
+        if is_end(error) or isinstance(error, NotFound):
             await self._lost(reading, error)
         elif self._silent_at is None:
             self._silent_at = reading.at
