@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from kdebug.capture.answers import Answer, RecordingBackend, opening
+from kdebug.capture.earlier import Earlier
 from kdebug.capture.offline import OfflineBackend
 from kdebug.capture.reader import BundleReader
 from kdebug.capture.recipe import Recipe, load_recipe, parse_recipe
@@ -29,7 +31,9 @@ from kdebug.expression import parse
 from kdebug.open import OpenOptions, open_target
 from kdebug.protocol import codec
 from kdebug.protocol import requests as ask
+from kdebug.protocol.processes import ProcessPage
 from kdebug.protocol.requests import Request
+from kdebug.protocol.system import TargetInfo
 from kdebug.target import Backend, Target
 
 R = TypeVar("R")
@@ -489,3 +493,41 @@ def test_extract_makes_only_what_it_says(tmp_path: Path) -> None:
     one = tmp_path / "one"
     cli("bundle", "extract", str(path), "target/cgroup*", "-C", str(one), code=0)
     assert [p.name for p in one.rglob("*.json")] == ["cgroup.json"]
+
+
+def test_what_was_seen_before_outlives_the_target(tmp_path: Path, run: asyncio.Runner) -> None:
+    """A capture of a target that is gone holds what a watch saw of it, and answers from that."""
+    answers: list[Answer] = []
+
+    async def seen() -> TargetInfo:
+        async with open_target(parse("demo:"), OpenOptions()) as live:
+            backend = RecordingBackend(live.backend, answers.append, live.info.pid)
+            await Target(backend, live.info, live.label).processes()
+            return live.info
+
+    info = run.run(seen())
+    earlier = Earlier([opening(info), *answers], {"met": "restart"}, [({"items": []}, "environ of 1")])
+    gone = ConnectionLost("the target has ended")
+    options = CaptureOptions(str(tmp_path / "b"), NoRedaction(), "pod/web", problem=gone, earlier=earlier)
+    result = run.run(Capture(recipe("steps:\n- facts: [cgroup]\n"), options, None).run())
+    assert result.status == "partial" and result.problems[0] == "the target has ended"
+    bundle, told = opened(tmp_path / "b")
+    assert [row["step"] for row in told["artifacts"]][:3] == ["black box"] * 3
+    assert bundle.json("watch.json") == {"met": "restart"}
+    backend = OfflineBackend(bundle)
+    page = run.run(Target(backend, backend.info, "b").processes())
+    assert backend.info == info and page.items == codec.from_plain(ProcessPage, answers[0].answer).items
+    assert backend.times_of(ask.ListProcesses()) == [answers[0].at]
+
+
+def test_what_was_seen_before_takes_its_share_only(tmp_path: Path, run: asyncio.Runner) -> None:
+    """The newest of it; the target itself comes first."""
+    old = [Answer("q", {"request": "cgroup"}, 1000.0 - at, {"text": "x" * 1000}) for at in range(100)]
+    what = recipe("budget: {max_bytes: 40KiB}\nsteps:\n- facts: [cgroup]\n")
+    result, _ = run.run(captured(tmp_path / "b", what, earlier=Earlier(old, {})))
+    bundle, told = opened(tmp_path / "b")
+    kept = [row["at"] for row in told["answers"] if row["question"] == "q"]
+    assert kept == [1000.0 - at for at in range(len(kept))] and 5 <= len(kept) < 15
+    (left,) = [row for row in told["artifacts"] if row["outcome"] == "not-tried"]
+    assert left["reason"] == "25% of the capture's 40960 bytes are used" and result.status == "complete"
+    assert "target/cgroup.json" in bundle.members

@@ -16,7 +16,7 @@ from kdebug.kube import story
 from kdebug.open import OpenOptions, open_target
 from kdebug.target import Target
 from kdebug.target.cluster import EventInfo, LogLine, LogQuery, PodRef, Story
-from kdebug.tui.log_window import nanoseconds
+from kdebug.target.log_tail import nanoseconds
 
 NOW = datetime.now(timezone.utc)
 

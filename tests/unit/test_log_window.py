@@ -9,14 +9,13 @@ from datetime import timezone
 import pytest
 
 from kdebug.target.cluster import EventInfo, LogLine
+from kdebug.target.log_tail import Tail, nanoseconds
 from kdebug.tui.log_window import (
     MAX_LINE_BYTES,
     LogRow,
     LogWindow,
-    Tail,
     clock,
     event_row,
-    nanoseconds,
     occurrences,
     row_of,
     severities,

@@ -18,6 +18,7 @@ from kdebug.capture.questions import question, rows_name
 from kdebug.errors import KdebugError, from_kind
 from kdebug.protocol import codec
 from kdebug.protocol.requests import FollowFile, OpenTarget, Paged, ReadFile, Request
+from kdebug.protocol.system import TargetInfo
 from kdebug.target.backend import Backend
 
 R = TypeVar("R")
@@ -48,6 +49,12 @@ class Answer:
         kind, what, why, step = (str(fields.get(key, "")) for key in ("kind", "what", "why", "next_step"))
         number = fields.get("errno")
         return from_kind(kind, what, why, step, number if isinstance(number, int) else None)
+
+
+def opening(info: TargetInfo) -> Answer:
+    """What the target is, as the answer to the request that every session begins with."""
+    request = OpenTarget(pid=info.pid)
+    return Answer(question(request, info.pid), _plain(request), time.time(), codec.to_plain(info))
 
 
 def member_name(answer: Answer, taken: Callable[[str], bool]) -> str:

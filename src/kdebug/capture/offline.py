@@ -48,8 +48,9 @@ class OfflineBackend:
         self._held: OrderedDict[str, Answer] = OrderedDict()
         self._records: dict[int, Any] = {}
         self._parts: OrderedDict[str, bytes] = OrderedDict()
-        self._files = self._captured_files()
-        stats = {path: file.stat for path, file in self._files.items() if file.stat is not None}
+        self.files = self._captured_files()
+        """Path in the target -> what was taken of it."""
+        stats = {path: file.stat for path, file in self.files.items() if file.stat is not None}
         self.tree = Tree(self._listing, stats)
         self.info = self._target_info()
         self.moment: Optional[float] = None
@@ -80,7 +81,6 @@ class OfflineBackend:
         return found
 
     def _captured_files(self) -> dict[str, CapturedFile]:
-        """Path in the target -> what was taken of it."""
         found: dict[str, CapturedFile] = {}
         listed = self.manifest.get("files")
         for entry in listed if isinstance(listed, list) else []:
@@ -205,9 +205,9 @@ class OfflineBackend:
 
     def _read(self, path: str, offset: int, size: int) -> FileChunk:
         plain = path if ask.is_held(path) else posixpath.normpath(path)
-        file = self._files.get(plain)
+        file = self.files.get(plain)
         if file is None and not ask.is_held(path):
-            file = self._files.get(self.tree.resolved(path))
+            file = self.files.get(self.tree.resolved(path))
         if file is None:
             raise NotCaptured(f"the bundle does not hold the file {path}", next_step=STEP)
         if offset < file.offset or (offset >= file.end and not file.to_its_end):

@@ -68,7 +68,7 @@ async def plan(recipe: Recipe, work: Work) -> list[PlannedStep]:
     """Only looks: the process table, the rights, and for globs the names."""
     target = work.target
     if target is not None:
-        work.processes = of_target(work, (await target.processes()).items)
+        work.processes = of_target(target.info, (await target.processes()).items)
         work.access = await target.access()
     return [await _step(step, work) for step in recipe.steps]
 

@@ -17,10 +17,10 @@ from typing import Any, Optional
 
 from kdebug import __version__
 from kdebug.capture import steps_cluster, steps_files, steps_target
-from kdebug.capture.answers import Answer
+from kdebug.capture.answers import opening
 from kdebug.capture.conditions import unmet
+from kdebug.capture.earlier import Earlier
 from kdebug.capture.learning import learn
-from kdebug.capture.questions import question
 from kdebug.capture.recipe import Recipe, Step
 from kdebug.capture.redaction import Redaction
 from kdebug.capture.sink import FAILED, SUCCESS, CannotWrite, Sink, is_end
@@ -28,7 +28,6 @@ from kdebug.capture.work import INTERRUPTED, Progress, StepWork, Work, together
 from kdebug.capture.writer import BundleWriter
 from kdebug.errors import KdebugError
 from kdebug.protocol import codec
-from kdebug.protocol.requests import OpenTarget
 from kdebug.protocol.system import AgentInfo, CgroupInfo
 from kdebug.target import Target
 from kdebug.target.cluster import Cluster, PodRef
@@ -63,6 +62,8 @@ class CaptureOptions:
     tell: Callable[[Progress], None] = lambda progress: None
     problem: Optional[KdebugError] = None
     """Why there is no target, where the pod could not be entered."""
+    earlier: Optional[Earlier] = None
+    """What was seen before the capture began."""
 
 
 @dataclass
@@ -137,6 +138,8 @@ class Capture:
 
     async def _all(self) -> None:
         await self._begin()
+        if self.options.earlier is not None:
+            await self.options.earlier.keep(self.work)
         for number in range(3):
             steps = [step for step in self.recipe.steps if phase(step) == number]
             await together(self._step(step) for step in steps)
@@ -144,11 +147,13 @@ class Capture:
 
     async def _begin(self) -> None:
         """What is asked before anything is written."""
-        target = self.work.target
+        target, earlier = self.work.target, self.options.earlier
+        for document, place in earlier.known if earlier is not None else ():
+            self.options.redaction.learn_document(document, place)
         if target is not None:
             try:
                 page = await target.processes()
-                self.work.processes = steps_target.of_target(self.work, page.items)
+                self.work.processes = steps_target.of_target(target.info, page.items)
                 self.work.access = await target.access()
                 await self._cost()
                 self._spare(await target.cgroup())
@@ -160,11 +165,8 @@ class Capture:
         except TimeoutError:
             self._notes.append(f"learning secrets took longer than {LEARNING_SECONDS:g} s")
         if target is not None:
-            opened = codec.to_plain(OpenTarget(pid=target.info.pid))
-            asked = {"request": "open", **opened}
-            key = question(OpenTarget(pid=target.info.pid), target.info.pid)
             artifact = self.sink.artifact("open", "target")
-            self.sink.answer(artifact, Answer(key, asked, time.time(), codec.to_plain(target.info)))
+            self.sink.answer(artifact, opening(target.info))
             artifact.outcome = SUCCESS
 
     def _met(self, error: KdebugError, what: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from kdebug.capture.work import StepWork, Work, together
+from kdebug.capture.work import StepWork, together
 from kdebug.protocol import codec
 from kdebug.protocol import requests as ask
 from kdebug.protocol.files import Listing
 from kdebug.protocol.processes import Process
 from kdebug.protocol.requests import Request
+from kdebug.protocol.system import TargetInfo
 
 DETAILS: dict[str, Any] = {
     "process": lambda p: ask.GetProcess(p.pid, p.start_ticks),
@@ -55,11 +56,9 @@ def _large(request: Request[Any]) -> Request[Any]:
     return request
 
 
-def of_target(work: Work, processes: tuple[Process, ...]) -> list[Process]:
+def of_target(info: TargetInfo, processes: tuple[Process, ...]) -> list[Process]:
     """The processes of the target's container, or the target and its descendants where it has none; the
     target first, then by memory."""
-    assert work.target is not None
-    info = work.target.info
     alive = [p for p in processes if not p.kernel_thread and p.state not in ("Z", "X")]
     if info.container is not None:
         found = [p for p in alive if p.container == info.container]

@@ -31,7 +31,7 @@ from kdebug.open import open_cluster
 EXITS = {"complete": 0, "partial": 1, "interrupted": EXIT_INTERRUPTED}
 
 
-def _value(read: Any, text: str, option: str) -> Any:
+def value_of(read: Any, text: str, option: str) -> Any:
     try:
         return read(text)
     except ValueError as error:
@@ -69,24 +69,24 @@ def capture_verb(
         )
     recipe = load_recipe(name, settings_of(settings))
     if max_bytes:
-        recipe = replace(recipe, max_bytes=_value(bytes_of, max_bytes, "--max-bytes"))
+        recipe = replace(recipe, max_bytes=value_of(bytes_of, max_bytes, "--max-bytes"))
     if deadline:
-        recipe = replace(recipe, deadline=_value(duration, deadline, "--deadline"))
+        recipe = replace(recipe, deadline=value_of(duration, deadline, "--deadline"))
     making = redactions(not no_redact)
     if making is NoRedaction:
         note("nothing is redacted: the bundle may hold secrets")
     if every or common.pod.selector:
         if dry_run:
             raise UsageError("a dry run is one of one pod", next_step="name it")
-        return _run(_several(_all_of(target, common), common, recipe, to, making))
+        return until_signal(_several(_all_of(target, common), common, recipe, to, making))
     expression = one_target(target, common)
     if expression.path:
         raise UsageError("capture takes no path", next_step="name paths in a recipe: `kdebug recipe show`")
     if dry_run:
         from kdebug.cli.capture_plan import dry_run as plan
 
-        return _run(plan(expression, common, recipe))
-    return _run(_one(expression, common, recipe, to, making()))
+        return until_signal(plan(expression, common, recipe))
+    return until_signal(_one(expression, common, recipe, to, making()))
 
 
 def _all_of(words: tuple[str, ...], common: Common) -> Optional[TargetExpression]:
@@ -101,7 +101,7 @@ def _all_of(words: tuple[str, ...], common: Common) -> Optional[TargetExpression
     return expression
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
+def until_signal(work: Coroutine[Any, Any, int]) -> int:
     """Also SIGTERM and SIGHUP close the bundle: whoever ends us wants what was taken until then."""
 
     async def guarded() -> int:
@@ -114,7 +114,7 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
         try:
             return await work
         except asyncio.CancelledError:
-            note("interrupted before anything was taken")
+            note("interrupted before there was anything to show")
             return EXIT_INTERRUPTED
 
     return asyncio.run(guarded())

@@ -14,7 +14,8 @@ from typing import Any, Optional
 
 from kdebug.errors import KdebugError
 from kdebug.target.cluster import Cluster, LogLine, LogQuery, PodRef
-from kdebug.tui.log_window import MAX_LINES, LogRow, LogWindow, Tail, event_row, row_of
+from kdebug.target.log_tail import Tail
+from kdebug.tui.log_window import MAX_LINES, LogRow, LogWindow, event_row, row_of
 from kdebug.tui.session import Session
 
 FIRST_LINES = 2000

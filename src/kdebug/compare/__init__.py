@@ -1,0 +1,1 @@
+"""What differs: between then and now, between one replica and the others."""

@@ -1,0 +1,1 @@
+"""Waits for what only happens while nobody looks, and then takes the evidence."""
