@@ -170,8 +170,14 @@ def test_two_of_five_pods_fail(node: Node, kdebug: Kdebug, place: str, tmp_path:
     for number in (0, 2, 4):
         node.wait_running(place, f"fleet-{number}")
     folder = tmp_path / "fleet"
-    done = kdebug("capture", "-l", "app=fleet", "-r", "quick", "--output", str(folder), "-n", place, code=1)
-    assert done.stdout.decode().strip() == str(folder)
+    store = tmp_path / "store"
+    done = kdebug(
+        "capture", "-l", "app=fleet", "-r", "quick", "--output", str(folder), "--to", f"file://{store}",
+        "-n", place, code=1,
+    )  # fmt: skip
+    assert done.stdout.decode().strip() == f"file://{store}/fleet"
+    sent = {path.name: path.read_bytes() for path in (store / "fleet").iterdir()}
+    assert sent == {path.name: path.read_bytes() for path in folder.iterdir()} and len(sent) == 6
     index = json.loads((folder / "index.json").read_text())
     states = {row["pod"]: row["state"] for row in index["pods"]}
     assert [states[f"fleet-{n}"] for n in range(5)] == [

@@ -28,6 +28,7 @@ from kdebug.capture.container import (
     check_name,
     read_footer,
 )
+from kdebug.capture.sealing import BEGINNING_BYTES, is_sealed
 from kdebug.errors import NotCaptured, from_os_error
 
 PIECE = 256 * 1024
@@ -46,6 +47,7 @@ class BundleReader:
             raise from_os_error(error, f"the bundle {path} cannot be opened") from error
         try:
             self.size_bytes = os.fstat(self._fd).st_size
+            self._refuse_sealed()
             self.rebuilt = ""
             """Why the index had to be made anew; "" when it was there."""
             try:
@@ -59,6 +61,13 @@ class BundleReader:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _refuse_sealed(self) -> None:
+        if is_sealed(os.pread(self._fd, BEGINNING_BYTES, 0)):
+            raise BadBundle(
+                f"{self.path} is encrypted",
+                next_step=f"run `kdebug bundle decrypt {self.path} -i KEYFILE`, and open the result",
+            )
 
     def __enter__(self) -> BundleReader:
         return self

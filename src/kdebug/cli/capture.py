@@ -13,11 +13,14 @@ from typing import Any, Optional
 
 import click
 
+from kdebug.capture import sealing
+from kdebug.capture.delivery import Delivered, Delivery
 from kdebug.capture.recipe import Recipe, load_recipe
 from kdebug.capture.recipe_fields import duration
 from kdebug.capture.recipe_fields import size as bytes_of
 from kdebug.capture.redaction import NoRedaction, Redaction, redactions
 from kdebug.capture.runner import Result
+from kdebug.capture.upload import Store
 from kdebug.capture.work import Progress
 from kdebug.capturing import SUFFIX, Fleet, PodState, capture, default_name
 from kdebug.cli.console import Document, emit, note, progress, write_bytes
@@ -28,6 +31,7 @@ from kdebug.errors import EXIT_INTERRUPTED, UsageError
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.open import open_cluster
 
+BUSY = ("attaching", "capturing", "sending")
 EXITS = {"complete": 0, "partial": 1, "interrupted": EXIT_INTERRUPTED}
 
 
@@ -48,8 +52,20 @@ def _value(read: Any, text: str, option: str) -> Any:
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="set a parameter of the recipe"
 )
+@click.option("--output", "path", default="", metavar="FILE", help="the bundle, or the folder of several")
 @click.option(
-    "--output", "--to", "to", default="", metavar="FILE", help="the bundle, or the folder of several"
+    "--to",
+    "url",
+    default="",
+    metavar="URL",
+    help="send it into this folder of a store: s3://, gs://, az://, file:// (--output keeps a copy)",
+)
+@click.option(
+    "--encrypt-to",
+    "recipients",
+    multiple=True,
+    metavar="RECIPIENT",
+    help="encrypt it with age: age1..., ssh-ed25519 ..., or a file of them",
 )
 @click.option("--dry-run", is_flag=True, help="only say what would be taken, its cost, and what cannot be")
 @click.option("--max-bytes", default="", metavar="SIZE", help="take at most so much")
@@ -59,8 +75,9 @@ def _value(read: Any, text: str, option: str) -> Any:
 @click.option("--i-know", is_flag=True, help="yes, the bundle may hold secrets")
 @common_options(("table", "json", "yaml"), long_output=False)
 def capture_verb(
-    target: tuple[str, ...], name: str, settings: tuple[str, ...], to: str, dry_run: bool, max_bytes: str,
-    deadline: str, every: bool, no_redact: bool, i_know: bool, common: Common,
+    target: tuple[str, ...], name: str, settings: tuple[str, ...], path: str, url: str,
+    recipients: tuple[str, ...], dry_run: bool, max_bytes: str, deadline: str, every: bool, no_redact: bool,
+    i_know: bool, common: Common,
 ) -> int:  # fmt: skip
     if no_redact and not i_know:
         raise UsageError(
@@ -75,10 +92,11 @@ def capture_verb(
     making = redactions(not no_redact)
     if making is NoRedaction:
         note("nothing is redacted: the bundle may hold secrets")
+    delivery = _delivery(url, recipients, bool(path))
     if every or common.pod.selector:
         if dry_run:
             raise UsageError("a dry run is one of one pod", next_step="name it")
-        return _run(_several(_all_of(target, common), common, recipe, to, making))
+        return _run(_several(_all_of(target, common), common, recipe, path, making, delivery))
     expression = one_target(target, common)
     if expression.path:
         raise UsageError("capture takes no path", next_step="name paths in a recipe: `kdebug recipe show`")
@@ -86,7 +104,12 @@ def capture_verb(
         from kdebug.cli.capture_plan import dry_run as plan
 
         return _run(plan(expression, common, recipe))
-    return _run(_one(expression, common, recipe, to, making()))
+    return _run(_one(expression, common, recipe, path, making(), delivery))
+
+
+def _delivery(url: str, recipients: tuple[str, ...], keep: bool) -> Delivery:
+    """Asks for what it takes before anything is captured. Raises `UsageError`."""
+    return Delivery(sealing.recipients(recipients) if recipients else [], Store(url) if url else None, keep)
 
 
 def _all_of(words: tuple[str, ...], common: Common) -> Optional[TargetExpression]:
@@ -121,27 +144,67 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _one(
-    expression: TargetExpression, common: Common, recipe: Recipe, to: str, redaction: Redaction
+    expression: TargetExpression,
+    common: Common,
+    recipe: Recipe,
+    path: str,
+    redaction: Redaction,
+    delivery: Delivery,
 ) -> int:
-    path = to or default_name(str(expression)) + SUFFIX
-    drawn = False
-
-    def tell(now: Progress) -> None:
-        nonlocal drawn
-        line = f"{now.step}: {now.artifacts} artifacts, {size(now.taken_bytes)}"
-        drawn = progress(line) or drawn
-
+    path = path or default_name(str(expression)) + SUFFIX
+    line = Line()
     try:
-        result = await capture(expression, common.open_options(), recipe, path, redaction, tell)
+        result = await capture(expression, common.open_options(), recipe, path, redaction, line.captured)
     finally:
-        if drawn:
-            progress("")
-    if common.output == "table":
-        write_bytes(os.fsencode(result.path) + b"\n")
-    else:
-        emit(Document(result.document() | {"recipe": recipe.name}, lambda wide: []), common.output)
+        line.clear()
     note(summary(f"{recipe.name} of {expression}", result))
-    return EXITS[result.status]
+    place = Delivered(result.path)
+    if delivery.does_something:
+        place = await _delivered(result, delivery, line)
+    if common.output == "table":
+        write_bytes(os.fsencode(place.url or place.path) + b"\n")
+    else:
+        told = result.document() | {"path": place.path, "url": place.url, "recipe": recipe.name}
+        emit(Document(told, lambda wide: []), common.output)
+    if place.remark:
+        note(place.remark)
+    return EXITS[result.status] or int(bool(place.remark))
+
+
+async def _delivered(result: Result, delivery: Delivery, line: Line) -> Delivered:
+    """After an interrupt as well: what was taken until then is wanted where it should go. A second one ends
+    that, too."""
+    if result.status == "interrupted" and delivery.store is not None:
+        note("what was taken is sent all the same; interrupt again to leave it here")
+    try:
+        return await delivery.deliver(result.path, line.sent)
+    except asyncio.CancelledError:
+        line.clear()
+        note(f"interrupted; the bundle is here: {delivery.local(result.path)}")
+        raise
+    finally:
+        line.clear()
+
+
+class Line:
+    """The last line of a terminal, while something is under way."""
+
+    def __init__(self) -> None:
+        self._drawn = False
+
+    def captured(self, now: Progress) -> None:
+        self._draw(f"{now.step}: {now.artifacts} artifacts, {size(now.taken_bytes)}")
+
+    def sent(self, done: int) -> None:
+        self._draw(f"sending and comparing: {size(done)}")
+
+    def _draw(self, line: str) -> None:
+        self._drawn = progress(line) or self._drawn
+
+    def clear(self) -> None:
+        if self._drawn:
+            progress("")
+            self._drawn = False
 
 
 def summary(what: str, result: Result) -> str:
@@ -158,26 +221,36 @@ def summary(what: str, result: Result) -> str:
 
 
 async def _several(
-    expression: Optional[TargetExpression], common: Common, recipe: Recipe, to: str, making: Any
+    expression: Optional[TargetExpression],
+    common: Common,
+    recipe: Recipe,
+    folder: str,
+    making: Any,
+    delivery: Delivery,
 ) -> int:
     options = common.open_options()
     async with open_cluster(options) as cluster:
         pods = await cluster.choose_all(expression)
         table = FleetTable(len(pods))
-        folder = to or default_name(str(expression) if expression else cluster.namespace)
-        fleet = Fleet(pods, options, recipe, folder, making, table.show)
+        folder = folder or default_name(str(expression) if expression else cluster.namespace)
+        fleet = Fleet(pods, options, recipe, folder, making, table.show, delivery)
         index = await fleet.run()
         table.end(fleet.states)
     states = Counter(state.state for state in fleet.states)
+    place = os.path.dirname(index.url) or folder
     if common.output == "table":
-        write_bytes(os.fsencode(folder) + b"\n")
+        write_bytes(os.fsencode(place) + b"\n")
     else:
-        document = {"folder": folder, "index": index, "pods": [s.document() for s in fleet.states]}
+        document = {
+            "folder": place, "index": index.url or index.path, "pods": [s.document() for s in fleet.states],
+        }  # fmt: skip
         emit(Document(document, lambda wide: []), common.output)
     note(f"{recipe.name} of {len(pods)} pods: " + ", ".join(f"{n} {word}" for word, n in states.items()))
+    if fleet.remark:
+        note(fleet.remark)
     if fleet.interrupted:
         return EXIT_INTERRUPTED
-    return 0 if set(states) == {"complete"} else 1
+    return 0 if fleet.complete else 1
 
 
 class FleetTable:
@@ -190,13 +263,13 @@ class FleetTable:
 
     def show(self, states: Sequence[PodState]) -> None:
         for state in states:
-            if state.state not in ("waiting", "attaching", "capturing") and state.pod not in self._told:
+            if state.state not in ("waiting", *BUSY) and state.pod not in self._told:
                 self._told.add(state.pod)
                 self._clear()
                 why = f"  {state.problem}" if state.problem else ""
                 took = f"{state.artifacts} artifacts  {size(state.taken_bytes)}"
                 note(f"{state.pod}  {state.state}  {took}{why}")
-        busy = [f"{cell(s.pod)} {s.artifacts}" for s in states if s.state in ("attaching", "capturing")]
+        busy = [f"{cell(s.pod)} {s.artifacts}" for s in states if s.state in BUSY]
         self._drawn = progress(f"{len(self._told)} of {self._count} pods: {', '.join(busy)}") or self._drawn
 
     def _clear(self) -> None:

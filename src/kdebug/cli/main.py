@@ -53,7 +53,7 @@ VERBS = {
     "toolbox": ("cluster", "show how to build and load the toolbox image"),
     "capture": ("capture", "take the evidence of a recipe into one file, redacted"),
     "open": ("bundle", "open a bundle: the terminal UI, or one screen of text"),
-    "bundle": ("bundle", "verify, list or unpack a bundle"),
+    "bundle": ("bundle", "verify, list, unpack, encrypt or decrypt a bundle"),
     "report": ("report", "write what a bundle tells as one HTML file"),
     "recipe": ("recipe", "list, show or check what captures take"),
     "doctor": ("system", "check what works here and what would fix the rest"),
