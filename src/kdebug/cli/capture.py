@@ -18,7 +18,15 @@ from kdebug.capture.delivery import Delivered, Delivery
 from kdebug.capture.recipe import Recipe, load_recipe
 from kdebug.capture.recipe_fields import duration
 from kdebug.capture.recipe_fields import size as bytes_of
-from kdebug.capture.redaction import NoRedaction, Redaction, redactions
+from kdebug.capture.redaction import (
+    DETECTORS,
+    UNREDACTABLE,
+    Choices,
+    NoRedaction,
+    Redaction,
+    configured,
+    redactions,
+)
 from kdebug.capture.runner import Result
 from kdebug.capture.upload import Store
 from kdebug.capture.work import Progress
@@ -71,13 +79,34 @@ def _value(read: Any, text: str, option: str) -> Any:
 @click.option("--max-bytes", default="", metavar="SIZE", help="take at most so much")
 @click.option("--deadline", default="", metavar="DURATION", help="end after so long, whatever is missing")
 @click.option("--all", "every", is_flag=True, help="every pod of TARGET, of -l, or of the namespace")
+@click.option(
+    "--redact-rules", "rules", multiple=True, metavar="FILE", help="rules of your own (docs/redaction.md)"
+)
+@click.option(
+    "--redact-key",
+    "key",
+    default=None,
+    metavar="FILE",
+    help="key of the tokens, to compare bundles of several captures (default: one for each)",
+)
+@click.option(
+    "--redact-also", "also", multiple=True, type=click.Choice(DETECTORS), help="what is no secret to all"
+)
+@click.option(
+    "--keep-unredacted",
+    "include",
+    multiple=True,
+    type=click.Choice(UNREDACTABLE),
+    help="files that nothing can be found in, left out otherwise",
+)
 @click.option("--no-redact", is_flag=True, help="keep secrets as they are (wants --i-know)")
 @click.option("--i-know", is_flag=True, help="yes, the bundle may hold secrets")
 @common_options(("table", "json", "yaml"), long_output=False)
 def capture_verb(
     target: tuple[str, ...], name: str, settings: tuple[str, ...], path: str, url: str,
-    recipients: tuple[str, ...], dry_run: bool, max_bytes: str, deadline: str, every: bool, no_redact: bool,
-    i_know: bool, common: Common,
+    recipients: tuple[str, ...], dry_run: bool, max_bytes: str, deadline: str, every: bool,
+    rules: tuple[str, ...], key: str | None, also: tuple[str, ...], include: tuple[str, ...],
+    no_redact: bool, i_know: bool, common: Common,
 ) -> int:  # fmt: skip
     if no_redact and not i_know:
         raise UsageError(
@@ -89,7 +118,9 @@ def capture_verb(
         recipe = replace(recipe, max_bytes=_value(bytes_of, max_bytes, "--max-bytes"))
     if deadline:
         recipe = replace(recipe, deadline=_value(duration, deadline, "--deadline"))
-    making = redactions(not no_redact)
+    if no_redact and (rules or key or also):
+        raise UsageError("--no-redact leaves nothing to the rules", next_step="leave one of them out")
+    making = redactions(not no_redact, _choices(rules, key, also, include))
     if making is NoRedaction:
         note("nothing is redacted: the bundle may hold secrets")
     delivery = _delivery(url, recipients, bool(path))
@@ -105,6 +136,14 @@ def capture_verb(
 
         return _run(plan(expression, common, recipe))
     return _run(_one(expression, common, recipe, path, making(), delivery))
+
+
+def _choices(
+    rules: tuple[str, ...], key: str | None, also: tuple[str, ...], include: tuple[str, ...]
+) -> Choices:
+    """Beside the configured rules, which always hold."""
+    always = configured()
+    return Choices((*always.rules, *rules), always.key if key is None else key, also, include)
 
 
 def _delivery(url: str, recipients: tuple[str, ...], keep: bool) -> Delivery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from kdebug.capture import glob
 from kdebug.capture.redact import learning
 from kdebug.capture.redact.document import Walk
 from kdebug.capture.redact.engine import FAILED, Engine
@@ -44,6 +45,8 @@ class Redactor:
         self._engine = Engine(self._known, tuple(rule for rule in rules if rule.pattern is not None), extra)
         self._coverage = Coverage()
         self._written = False
+        self._keys = [rule for rule in rules if rule.key is not None]
+        self._paths = [rule for rule in rules if rule.path]
         for rule in rules:
             if rule.literal:
                 self._known.add(rule.literal, rule.kind)
@@ -90,7 +93,20 @@ class Redactor:
             self.learn(value, kind, place)
             return value
 
-        Walk(take, _same).document(document)
+        Walk(take, _same, self._named).document(document)
+
+    def _named(self, name: str) -> str:
+        """The class of a rule of the user that names what is called so; "" where none does."""
+        return next((rule.kind for rule in self._keys if rule.key and rule.key.fullmatch(name)), "")
+
+    def left_out(self, *paths: str) -> str:
+        """Why a file, by any of its names, is not taken at all; "" where it may be."""
+        for rule in self._paths:
+            for path in paths:
+                if glob.matches(rule.path, path):
+                    self._coverage.left_out(self.text(paths[0]), f"the rule {rule.name} leaves it out")
+                    return f"the redaction rule {rule.name!r} leaves it out"
+        return ""
 
     # Redacting
 
@@ -107,7 +123,9 @@ class Redactor:
         """Plain JSON with every secret replaced; the structure stays. A new document, never the same."""
         self.learn_document(document, place)
         walk = Walk(
-            lambda value, kind: self._masked(value, kind, place), lambda text: self.text(text, place)
+            lambda value, kind: self._masked(value, kind, place),
+            lambda text: self.text(text, place),
+            self._named,
         )
         return walk.document(document)
 
