@@ -53,11 +53,12 @@ class Rule:
     required: bytes = b""
     """Stands in every match of the pattern; b"" where nothing does."""
 
-    def spans(self, data: bytes) -> Iterator[Span]:
-        """Of a pattern, line by line; a match that reaches the bound takes the rest of its line."""
+    def spans(self, data: bytes, lower: bytes = b"") -> Iterator[Span]:
+        """Of a pattern, line by line; a match that reaches the bound takes the rest of its line.
+        `lower` is `data` in lower case, where somebody has it already."""
         if self.pattern is None:
             return
-        where = data.lower() if self.pattern.flags & re.IGNORECASE else data
+        where = (lower or data.lower()) if self.pattern.flags & re.IGNORECASE else data
         start = 0
         while start < len(data):
             if self.required:
