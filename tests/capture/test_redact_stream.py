@@ -318,3 +318,11 @@ def test_keys_are_quick_on_hostile_text() -> None:
         started = time.process_time()
         list(rule.spans(attack.encode()))
         assert time.process_time() - started < 1
+
+
+def test_a_text_that_was_clean_is_looked_at_again_once_more_is_known() -> None:
+    redactor = Redactor()
+    assert redactor.text("quokka-feeder") == "quokka-feeder" == redactor.text("quokka-feeder")
+    assert redactor.report()["scanned_bytes"] == 2 * len("quokka-feeder")
+    redactor.learn("quokka-feeder")
+    assert "quokka" not in redactor.text("quokka-feeder")

@@ -93,8 +93,10 @@ def lacking(told: Any) -> dict[str, str]:
 
 def test_offline_every_answer_of_standard_is_the_live_one(tmp_path: Path, run: asyncio.Runner) -> None:
     """Also the refusals. Of what was asked several times, the last answer counts."""
-    path = tmp_path / "b"
-    result, live = run.run(captured(path, load_recipe("standard")))
+    path, standard = tmp_path / "b", load_recipe("standard")
+    built_in = [load_recipe(name) for name in ("quick", "standard", "memory", "network", "full")]
+    disk = [step for step in built_in[-1].steps if step.name == "disk"]
+    result, live = run.run(captured(path, replace(standard, steps=(*standard.steps, *disk))))
     assert result.status == "complete", result.problems
     whole: dict[str, tuple[Request[Any], Any]] = {}
     rows: dict[str, list[Any]] = {}
@@ -129,7 +131,19 @@ def test_offline_every_answer_of_standard_is_the_live_one(tmp_path: Path, run: a
                 seen.add(request.name)
         return seen
 
-    names = {"access", "processes", "sockets", "network", "mounts", "cgroup", "deleted", "list-dir"}
+    asked = {request.name for one in built_in for step in one.steps for request in step.requests}
+    names = {
+        "access",
+        "usage",
+        "processes",
+        "sockets",
+        "network",
+        "mounts",
+        "cgroup",
+        "deleted",
+        "list-dir",
+    }
+    assert asked <= names | {"agent"}  # which is compared above by its pid
     assert run.run(compare()) == names | {"process", "fds", "environ", "limits", "maps"}
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from kdebug.capture.container import (
@@ -120,6 +120,7 @@ class BundleReader:
             if member.name in found:
                 raise BadBundle(f"the bundle has two members {member.name}")
             found[member.name] = member
+        _refuse_overlaps(found.values())
         return found
 
     def _scanned(self) -> dict[str, Member]:
@@ -208,6 +209,17 @@ class BundleReader:
             except BadBundle as problem:
                 problems.append(str(problem))
         return problems
+
+
+def _refuse_overlaps(members: Iterable[Member]) -> None:
+    """Members inside of members make a small file unpack to any size, each of them within its bound."""
+    end = 0
+    for member in sorted(members, key=lambda member: member.offset):
+        if member.offset < end:
+            raise BadBundle(
+                f"{member.name} cannot be what the index says", why="it lies inside another one"
+            )
+        end = member.offset + member.packed_bytes
 
 
 class _Unpacker:

@@ -18,6 +18,10 @@ from kdebug.capture.redact.stream import REASONS, RedactingStream
 from kdebug.capture.redact.tokens import TOKEN, Tokens, check_class
 from kdebug.errors import UsageError
 
+CLEAN_CHARACTERS = 200
+CLEAN_TEXTS = 20_000
+"""Remembered, about 4 MB: then all are forgotten."""
+
 
 class Redactor:
     """Redacts for one set of bundles: equal secrets get equal tokens in all of them. Not for several
@@ -45,6 +49,8 @@ class Redactor:
         self._engine = Engine(self._known, tuple(rule for rule in rules if rule.pattern is not None), extra)
         self._coverage = Coverage()
         self._written = False
+        self._clean: set[str] = set()
+        """Short texts in which nothing was found by what is known now: documents repeat their words."""
         self._keys = [rule for rule in rules if rule.key is not None]
         self._paths = [rule for rule in rules if rule.path]
         for rule in rules:
@@ -75,6 +81,8 @@ class Redactor:
             self._coverage.note(f"{error}: the rest is masked in its place only")
             self._coverage.in_place_only += 1
             return
+        if new:
+            self._clean.clear()
         if new and self._written:
             self._coverage.learned_late(place or kind)
 
@@ -112,11 +120,18 @@ class Redactor:
 
     def text(self, value: str, place: str = "text") -> str:
         """One string; surrogates that stand for bytes pass through."""
+        if value in self._clean:
+            self._coverage.scanned_bytes += len(value)  # ASCII, see below
+            return value
         try:
             data = _bytes(value)
         except UnicodeEncodeError:
             return self._masked(value, FAILED, place)
         redacted = self._redacted(data, place)
+        if redacted is data and len(data) == len(value) <= CLEAN_CHARACTERS:
+            if len(self._clean) >= CLEAN_TEXTS:
+                self._clean.clear()
+            self._clean.add(value)
         return value if redacted is data else redacted.decode("utf-8", "surrogateescape")
 
     def document(self, document: Any, place: str = "document") -> Any:
