@@ -152,14 +152,13 @@ class Bench:
         say("  ratio", many / one, "", "<= 3")
 
     def opening(self) -> None:
-        path = str(self.folder / "big")
-        big_bundle(path)
+        path, small = str(self.folder / "big"), str(self.folder / "bundle-1")
+        big_bundle(path, small)
         started = time.perf_counter()
         with BundleReader(path) as bundle:
             OfflineBackend(bundle)
             size, members = bundle.size_bytes, len(bundle.members)
         say(f"opening {size / GIB:.1f} GiB, {members} members", time.perf_counter() - started, "s", "<= 1")
-        small = str(self.folder / "bundle-1")
         for name, place in (
             (f"kdebug ps bundle: of {size / GIB:.1f} GiB", path),
             ("  of a small one", small),
@@ -171,27 +170,25 @@ class Bench:
         os.unlink(path)
 
 
-def big_bundle(path: str) -> None:
-    """Logs that do not shrink, and many answers; stored, since packing takes minutes and opening reads none
-    of it."""
+def big_bundle(path: str, small: str) -> None:
+    """A true one with logs that do not shrink and many samples; stored, since packing takes minutes and
+    opening reads none of it."""
     writer.LEVEL = 0
     made = writer.BundleWriter(path)
-    answers = []
+    with BundleReader(small) as bundle:
+        manifest = bundle.json("manifest.json")
+        for name in bundle.members:
+            if name != "manifest.json":
+                made.add(name, bundle.read(name))
+        sample = bundle.json("target/cgroup.json")
     for number in range(ANSWERS):
-        name = f"target/cgroup.{number:04}.json"
-        made.add_json(
-            name, {"question": "cgroup", "request": {"request": "cgroup"}, "at": number, "answer": {}}
-        )
-        answers.append({"question": "cgroup", "at": float(number), "member": name})
-    rows = {"items": [], "cursor": "", "generation": 1}
-    made.add_json(
-        "target/processes.json", {"question": "processes", "request": {}, "at": 1.0, "answer": rows}
-    )
+        name = f"target/cgroup.s{number:04}.json"
+        made.add_json(name, sample | {"at": float(number)})
+        row = {"question": sample["question"], "at": float(number), "member": name}
+        manifest["answers"].append(row)
     noise = os.urandom(64 * 2**20)
-    made.stream("logs/app.log", (noise for _ in range(BIG_BYTES // len(noise))))
-    made.add_json(
-        "manifest.json", {"format": 1, "answers": answers, "artifacts": [], "files": [], "logs": []}
-    )
+    made.stream("logs/big.log", (noise for _ in range(BIG_BYTES // len(noise))))
+    made.add_json("manifest.json", manifest)
     made.close()
 
 
