@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from kdebug.capture.redact import Redactor, fast
+from kdebug.capture.redact import Redactor, fast, read_rules
 from support.ordinary_logs import lines, log
 
 MB = 1_000_000
@@ -87,6 +87,31 @@ def speed(chance: random.Random) -> None:
     fast.engine = installed
 
 
+def speed_with_rules(chance: random.Random) -> None:
+    """What rules of the user cost, with what is installed."""
+    data = log(chance, SIZE // 2)
+    texts = {
+        "20 regexes with a literal": [f"regex: 'ACME{n}-[0-9A-F]{{12}}'" for n in range(20)],
+        "20 keys": [f"key: '*acme{n}_pin'" for n in range(20)],
+        "1 regex that any line may match": [r"regex: '\d{9,12}'"],
+    }
+    for name, fields in texts.items():
+        rules = read_rules(
+            "rules:\n" + "".join(f"- {{name: r{n}, {text}}}\n" for n, text in enumerate(fields))
+        )
+        redactor, _ = knowing(chance, 50)
+        say(
+            "without rules, 50 known secrets",
+            rate(len(data), partial(through, redactor, data)),
+            "MB/s",
+            "-",
+        )
+        redactor = Redactor(rules=rules)
+        for value in (secret(chance) for _ in range(50)):
+            redactor.learn(value)
+        say(f"with {name}", rate(len(data), partial(through, redactor, data)), "MB/s", "-")
+
+
 def copied(data: bytes) -> None:
     for at in range(0, len(data), CHUNK):
         bytearray(data[at : at + CHUNK])
@@ -126,6 +151,7 @@ def main() -> None:
     print(f"seed {seed}, {SIZE // MB} MB of generated logs")
     chance = random.Random(seed)
     speed(chance)
+    speed_with_rules(chance)
     mistakes(chance)
     memory(chance)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
+from kdebug.capture.delivery import Delivered, Delivery
 from kdebug.capture.recipe import Recipe
 from kdebug.capture.redaction import Redaction
 from kdebug.capture.runner import Capture, CaptureOptions, Result
@@ -107,12 +108,17 @@ class PodState:
     artifacts: int = 0
     taken_bytes: int = 0
     path: str = ""
+    """Of the bundle, where this machine has it."""
+    url: str = ""
+    """Where a store has it."""
     problem: str = ""
+    delivered: bool = True
+    """False: it was to go elsewhere, and is here still."""
     result: Optional[Result] = field(default=None, repr=False)
 
     def document(self) -> dict[str, Any]:
         row = {k: v for k, v in vars(self).items() if k not in ("result", "path")}
-        row["bundle"] = os.path.basename(self.path)
+        row["bundle"] = os.path.basename(self.path or self.url)
         return row | {"problems": self.result.problems if self.result else [self.problem]}
 
 
@@ -127,17 +133,26 @@ class Fleet:
         folder: str,
         redaction: Callable[[], Redaction],
         tell: Callable[[Sequence[PodState]], None] = lambda states: None,
+        delivery: Optional[Delivery] = None,
     ) -> None:
         self.pods, self.options, self.recipe, self.folder = pods, options, recipe, folder
         self.redaction = redaction
         self.states = [PodState(pod.name) for pod in pods]
+        self.delivery = (delivery or Delivery()).inside(os.path.basename(folder.rstrip("/")))
+        self.remark = ""
+        """What went wrong with the index, where it was to go elsewhere."""
         self.interrupted = False
         self._tell = tell
         self._room = asyncio.Semaphore(PODS_AT_A_TIME)
         self._began = time.time()
 
-    async def run(self) -> str:
-        """The index' path. Raises `Failed` when the folder cannot be made."""
+    @property
+    def complete(self) -> bool:
+        """Whether all of every pod is where it should be."""
+        return not self.remark and all(s.state == "complete" and s.delivered for s in self.states)
+
+    async def run(self) -> Delivered:
+        """Where the index is. Raises `Failed` when the folder cannot be made."""
         try:
             os.mkdir(self.folder, 0o700)
         except OSError as error:
@@ -151,7 +166,7 @@ class Fleet:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-        return self._index()
+        return await self._delivered_index(self._index())
 
     async def _one(self, pod: PodRef, state: PodState) -> None:
         try:
@@ -160,7 +175,8 @@ class Fleet:
         except KdebugError as error:
             state.state, state.problem = "failed", str(error)
         except asyncio.CancelledError:
-            state.state, state.problem = "failed", "the capture was interrupted before it began"
+            if state.result is None:
+                state.state, state.problem = "failed", "the capture was interrupted before it began"
             raise
         finally:
             self._tell(self.states)
@@ -184,6 +200,37 @@ class Fleet:
         )
         state.result, state.path, state.state = result, result.path, result.status
         state.problem = result.problems[0] if result.problems else ""
+        if self.delivery.does_something:
+            await self._deliver(state)
+
+    async def _deliver(self, state: PodState) -> None:
+        """A bundle that does not get away stays here, and the others go on."""
+        status, state.state = state.state, "sending"
+        self._tell(self.states)
+        state.delivered = False
+        try:
+            done = await self.delivery.deliver(state.path)
+        except KdebugError as error:
+            state.problem = str(error)
+        else:
+            state.path, state.url, state.delivered = done.path, done.url, not done.remark
+            state.problem = done.remark or state.problem
+        finally:
+            state.state = status
+            state.path = self.delivery.local(state.path)
+
+    async def _delivered_index(self, path: str) -> Delivered:
+        """Last: where it is, everything is that went there. It names pods, and is not encrypted."""
+        try:
+            done = await replace(self.delivery, recipients=[]).deliver(path)
+        except KdebugError as error:
+            self.remark = str(error)
+            return Delivered(path)
+        self.remark = done.remark
+        if not done.path:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.folder)  # refused where a bundle stayed
+        return done
 
     def _index(self) -> str:
         path = os.path.join(self.folder, "index.json")

@@ -8,7 +8,19 @@ from typing import Any
 from kdebug.errors import UsageError
 from kdebug.protocol.record import Record, dataclass
 
-KEYS = ("image", "profile", "read_only", "reason", "ttl", "max_ttl", "idle", "timeout", "theme")
+KEYS = (
+    "image",
+    "profile",
+    "read_only",
+    "reason",
+    "ttl",
+    "max_ttl",
+    "idle",
+    "timeout",
+    "theme",
+    "redact_rules",
+    "redact_key",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import struct
@@ -170,6 +171,23 @@ def test_an_index_that_lies_is_not_believed(tmp_path: Path, entry: str) -> None:
     path = indexed(tmp_path, f'{{"format":1,"members":[{entry}]}}')
     with BundleReader(str(path)) as bundle:
         assert bundle.rebuilt and bundle.read("a") == b"hello"
+
+
+def test_members_inside_of_members_are_refused(tmp_path: Path) -> None:
+    """Stored, one member's contents are another member: a bomb that no ratio tells."""
+    inner = raw("inner", b"x" * 10_000)
+    stored = zlib.compressobj(0, zlib.DEFLATED, 31)
+    plain = header("outer", len(inner), 0) + inner + bytes(-len(inner) % BLOCK)
+    outer = stored.compress(plain) + stored.flush()
+    at = outer.index(inner[:20])
+    rows = [("outer", 0, len(outer), len(inner)), ("inner", at, len(inner), 10_000)]
+    listed = [
+        {"name": name, "offset": offset, "packed_bytes": packed, "size_bytes": size, "sha256": ""}
+        for name, offset, packed, size in rows
+    ]
+    path = indexed(tmp_path, json.dumps({"format": 1, "members": listed}), outer)
+    with BundleReader(str(path)) as bundle:
+        assert "inside another" in bundle.rebuilt and list(bundle.members) == ["outer"]
 
 
 def test_a_digest_that_is_wrong_is_told(tmp_path: Path) -> None:

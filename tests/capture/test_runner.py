@@ -97,8 +97,10 @@ def lacking(told: Any) -> dict[str, str]:
 
 def test_offline_every_answer_of_standard_is_the_live_one(tmp_path: Path, run: asyncio.Runner) -> None:
     """Also the refusals. Of what was asked several times, the last answer counts."""
-    path = tmp_path / "b"
-    result, live = run.run(captured(path, load_recipe("standard")))
+    path, standard = tmp_path / "b", load_recipe("standard")
+    built_in = [load_recipe(name) for name in ("quick", "standard", "memory", "network", "full")]
+    disk = [step for step in built_in[-1].steps if step.name == "disk"]
+    result, live = run.run(captured(path, replace(standard, steps=(*standard.steps, *disk))))
     assert result.status == "complete", result.problems
     whole: dict[str, tuple[Request[Any], Any]] = {}
     rows: dict[str, list[Any]] = {}
@@ -133,7 +135,19 @@ def test_offline_every_answer_of_standard_is_the_live_one(tmp_path: Path, run: a
                 seen.add(request.name)
         return seen
 
-    names = {"access", "processes", "sockets", "network", "mounts", "cgroup", "deleted", "list-dir"}
+    asked = {request.name for one in built_in for step in one.steps for request in step.requests}
+    names = {
+        "access",
+        "usage",
+        "processes",
+        "sockets",
+        "network",
+        "mounts",
+        "cgroup",
+        "deleted",
+        "list-dir",
+    }
+    assert asked <= names | {"agent"}  # which is compared above by its pid
     assert run.run(compare()) == names | {"process", "fds", "environ", "limits", "maps"}
 
 
@@ -407,31 +421,73 @@ def cli(*arguments: str, code: int, **options: Any) -> subprocess.CompletedProce
     return done
 
 
-def test_an_interrupt_at_any_moment_leaves_a_bundle_that_opens(tmp_path: Path, seed: int) -> None:
-    """Ten moments over the whole run, the start of the program included."""
-    chance = random.Random(seed)
-    kept = 0
-    for number in range(10):
-        path = tmp_path / f"{number}.tar.gz"
-        argv = [PROGRAM, "capture", "demo:", "--output", str(path)]
-        process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
-        time.sleep(chance.uniform(0.15, 4.5))
-        process.send_signal(signal.SIGINT if number % 3 else signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=30)
-        assert b"Traceback" not in stderr, stderr
-        if not path.exists():
-            assert not stdout
-            continue
-        assert process.returncode in (130, 0), (process.returncode, stderr)
-        assert stdout.decode().strip() == str(path)
-        bundle, told = opened(path)
-        kept += 1
-        assert told["status"] == ("complete" if process.returncode == 0 else "interrupted")
-        assert "target/processes.json" in bundle.members or process.returncode == 130
-        bundle.close()
-    assert kept >= 4
+INTERRUPTED = """
+steps:
+- facts: [processes, mounts, cgroup, sockets]
+- each_process: [environ, limits, fds, maps]
+- facts: cgroup
+  name: s
+  samples: {every: 10ms, count: 10}
+- listings: [/etc]
+- files: [/etc/passwd, /etc/hosts, "/etc/**"]
+"""
+
+
+def test_an_interrupt_at_any_moment_leaves_a_bundle_that_opens(
+    tmp_path: Path, run: asyncio.Runner, seed: int
+) -> None:
+    """At ten questions out of all that are asked, before or while they are answered, as Ctrl-C cancels."""
+    chance, what = random.Random(seed), recipe(INTERRUPTED)
+
+    async def taken(live: Target, path: Path, moment: int = 0) -> tuple[Result, int]:
+        asked = [0]
+
+        def before(request: Request[Any]) -> None:
+            asked[0] += 1
+            if asked[0] == moment:
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+        target = Target(Around(live.backend, before), live.info, live.label)
+        options = CaptureOptions(str(path), NoRedaction(), "demo:")
+        task = asyncio.create_task(Capture(what, options, target).run())
+        return await task, asked[0]
+
+    async def all_moments() -> None:
+        async with open_target(parse("demo:"), OpenOptions()) as live:
+            whole, count = await taken(live, tmp_path / "whole")
+            assert whole.status == "complete" and count > 30, (whole.problems, count)
+            for moment in [1, 2, count - 1, *chance.sample(range(3, count - 1), 7)]:
+                path = tmp_path / str(moment)
+                result, _ = await taken(live, path, moment)
+                assert result.status == "interrupted", moment
+                assert result.problems[0] == "the capture was interrupted"
+                bundle, told = opened(path)
+                assert told["status"] == "interrupted" and not Path(f"{path}.part").exists()
+                assert moment < count // 2 or "target/processes.json" in bundle.members
+                bundle.close()
+
+    run.run(all_moments())
+
+
+@pytest.mark.parametrize("number, when", [(signal.SIGINT, 1), (signal.SIGTERM, 3000)])
+def test_signals_close_the_bundle(tmp_path: Path, number: int, when: int) -> None:
+    """When it has so many bytes."""
+    path, part = tmp_path / "b.tar.gz", tmp_path / "b.tar.gz.part"
+    argv = [PROGRAM, "capture", "demo:", "--output", str(path)]
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not (part.exists() and part.stat().st_size >= when):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert b"Traceback" not in stderr and not part.exists(), stderr
+    assert process.returncode == 130 and stdout.decode().strip() == str(path), stderr
+    bundle, told = opened(path)
+    assert told["status"] == "interrupted"
+    bundle.close()
 
 
 def test_a_full_disk_leaves_what_is_whole(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kdebug.capture.reader import BundleReader
 from kdebug.capture.report import report
@@ -170,8 +173,14 @@ def test_two_of_five_pods_fail(node: Node, kdebug: Kdebug, place: str, tmp_path:
     for number in (0, 2, 4):
         node.wait_running(place, f"fleet-{number}")
     folder = tmp_path / "fleet"
-    done = kdebug("capture", "-l", "app=fleet", "-r", "quick", "--output", str(folder), "-n", place, code=1)
-    assert done.stdout.decode().strip() == str(folder)
+    store = tmp_path / "store"
+    done = kdebug(
+        "capture", "-l", "app=fleet", "-r", "quick", "--output", str(folder), "--to", f"file://{store}",
+        "-n", place, code=1,
+    )  # fmt: skip
+    assert done.stdout.decode().strip() == f"file://{store}/fleet"
+    sent = {path.name: path.read_bytes() for path in (store / "fleet").iterdir()}
+    assert sent == {path.name: path.read_bytes() for path in folder.iterdir()} and len(sent) == 6
     index = json.loads((folder / "index.json").read_text())
     states = {row["pod"]: row["state"] for row in index["pods"]}
     assert [states[f"fleet-{n}"] for n in range(5)] == [
@@ -188,3 +197,61 @@ def test_two_of_five_pods_fail(node: Node, kdebug: Kdebug, place: str, tmp_path:
     assert "registry.invalid" in json.dumps(kdebug("describe", stuck, "-o", "json").json)
     refused = kdebug("ps", stuck, code=1)
     assert "only what Kubernetes told was taken" in refused.last_line
+
+
+SECRETS = """
+steps:
+  - facts: [processes]
+  - kubernetes: [pod]
+  - files: [/etc/leak.conf]
+"""
+
+
+def test_secrets_of_the_cluster_are_learned_where_they_may_be_read(
+    node: Node, kdebug: Kdebug, place: str, tmp_path: Path
+) -> None:
+    """Pull secrets, variables from Secrets, the token of whoever captures: found in a file of the pod that
+    gives nothing away by its names. Without the right to read Secrets the capture is as whole."""
+    pulled, variable = f"Pull-{uuid.uuid4().hex}", f"Var-{uuid.uuid4().hex}"
+    kdebug = kdebug.with_options(kubeconfig=node.engineer)
+    token = yaml.safe_load(kdebug.kubeconfig.read_text())["users"][0]["user"]["token"]
+    login = {"auths": {"registry.example": {"username": "ci", "password": pulled}}}
+    for name, kind, data in (
+        ("pull", "kubernetes.io/dockerconfigjson", {".dockerconfigjson": json.dumps(login)}),
+        ("app", "Opaque", {"url": variable}),
+    ):
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind}
+        node.apply(made | {"data": encoded}, place)
+    pod = targets.root("leaky")
+    pod["spec"]["imagePullSecrets"] = [{"name": "pull"}, {"name": "not-there"}]
+    reference = {"secretKeyRef": {"name": "app", "key": "url", "optional": True}}
+    pod["spec"]["containers"][0]["env"] = [{"name": "UPSTREAM", "valueFrom": reference}]
+    node.run(pod, place)
+    values = [pulled, variable, token]
+    forms = [*values] + [
+        base64.b64encode(b"x" * shift + value.encode()).decode() for value in values for shift in range(3)
+    ]
+    leak = node.rootfs(place, "leaky", "app") / "etc/leak.conf"
+    leak.write_text("".join(f"upstream {form} end\n" for form in forms))
+    recipe = tmp_path / "secrets.yaml"
+    recipe.write_text(SECRETS)
+
+    def taken(name: str) -> tuple[str, Any]:
+        path = tmp_path / name
+        kdebug("capture", "leaky", "-r", str(recipe), "--output", str(path), "-n", place)
+        with BundleReader(str(path)) as bundle:
+            whole = b"".join(bundle.read(one) for one in bundle.members)
+            told = bundle.json("manifest.json")
+            for value in values if name == "allowed" else [token]:
+                assert value.encode() not in whole
+            return bundle.read("files/etc/leak.conf").decode(), told
+
+    text, told = taken("allowed")
+    lines = text.splitlines()
+    assert len(lines) == len(forms) and all("[REDACTED:" in line for line in lines), lines
+    assert any("not-there was not learned" in note for note in told["notes"])
+    node.forbid("get", "secrets")
+    text, told = taken("forbidden")
+    assert pulled in text and token not in text
+    assert any("pull was not learned" in note and "cannot get" in note for note in told["notes"])

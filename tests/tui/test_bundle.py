@@ -18,7 +18,7 @@ from kdebug.capture.runner import Capture, CaptureOptions, Result
 from kdebug.errors import AccessDenied, KdebugError, NotCaptured
 from kdebug.expression import parse
 from kdebug.open import OpenOptions, knows_pod, open_cluster, open_target
-from kdebug.target.cluster import EventInfo, LogLine, LogQuery, PodRef
+from kdebug.target.cluster import EventInfo, LogLine, LogQuery, PodRef, Secrets
 from kdebug.tui.session import State
 
 from .conftest import Ui, play
@@ -39,6 +39,9 @@ class Recorded(FakeCluster):
     @property
     def context(self) -> str:
         return "test"
+
+    async def secrets(self, pod: PodRef) -> Secrets:
+        return Secrets((), (), {})
 
     async def related(self, pod: PodRef) -> dict[str, Any]:
         return {"node": {"metadata": {"name": "node-1"}}, "owner": AccessDenied("no", why="forbidden")}

@@ -23,6 +23,7 @@ async def learn(work: Work, redaction: Redaction) -> list[str]:
     problems: list[str] = []
     if work.pod is not None:
         redaction.learn_document(work.pod.pod, "kubernetes/pod.json")
+    problems += await _of_cluster(work, redaction)
     if work.target is None:
         return problems
     for what, learning in (("environments", _environments), ("secret files", _files)):
@@ -31,6 +32,22 @@ async def learn(work: Work, redaction: Redaction) -> list[str]:
         except KdebugError as error:
             problems.append(f"{what} were not learned: {error}")
     return problems
+
+
+async def _of_cluster(work: Work, redaction: Redaction) -> list[str]:
+    """The Secrets of the pod and the client's own credentials. That most users may not read Secrets is no
+    fault of the capture: what the pod itself shows of them is learned all the same."""
+    if work.cluster is None or work.pod is None:
+        return []
+    try:
+        found = await work.cluster.secrets(work.pod)
+    except KdebugError as error:
+        return [f"the pod's Secrets were not learned: {error}"]
+    for secret in found.objects:
+        redaction.learn_document(secret, f"Secret {secret['metadata']['name']}")
+    for credential in found.credentials:
+        redaction.learn(credential, "credential", "kubeconfig")
+    return [f"the Secret {name} was not learned: {why}" for name, why in found.missing.items()]
 
 
 async def _environments(work: Work, redaction: Redaction) -> None:

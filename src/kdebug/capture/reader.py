@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from kdebug.capture.container import (
@@ -28,6 +28,7 @@ from kdebug.capture.container import (
     check_name,
     read_footer,
 )
+from kdebug.capture.sealing import BEGINNING_BYTES, is_sealed
 from kdebug.errors import NotCaptured, from_os_error
 
 PIECE = 256 * 1024
@@ -46,6 +47,7 @@ class BundleReader:
             raise from_os_error(error, f"the bundle {path} cannot be opened") from error
         try:
             self.size_bytes = os.fstat(self._fd).st_size
+            self._refuse_sealed()
             self.rebuilt = ""
             """Why the index had to be made anew; "" when it was there."""
             try:
@@ -59,6 +61,13 @@ class BundleReader:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _refuse_sealed(self) -> None:
+        if is_sealed(os.pread(self._fd, BEGINNING_BYTES, 0)):
+            raise BadBundle(
+                f"{self.path} is encrypted",
+                next_step=f"run `kdebug bundle decrypt {self.path} -i KEYFILE`, and open the result",
+            )
 
     def __enter__(self) -> BundleReader:
         return self
@@ -111,6 +120,7 @@ class BundleReader:
             if member.name in found:
                 raise BadBundle(f"the bundle has two members {member.name}")
             found[member.name] = member
+        _refuse_overlaps(found.values())
         return found
 
     def _scanned(self) -> dict[str, Member]:
@@ -199,6 +209,17 @@ class BundleReader:
             except BadBundle as problem:
                 problems.append(str(problem))
         return problems
+
+
+def _refuse_overlaps(members: Iterable[Member]) -> None:
+    """Members inside of members make a small file unpack to any size, each of them within its bound."""
+    end = 0
+    for member in sorted(members, key=lambda member: member.offset):
+        if member.offset < end:
+            raise BadBundle(
+                f"{member.name} cannot be what the index says", why="it lies inside another one"
+            )
+        end = member.offset + member.packed_bytes
 
 
 class _Unpacker:

@@ -7,7 +7,7 @@ import posixpath
 from typing import Any, Optional
 
 from kdebug.capture import glob
-from kdebug.capture.sink import Artifact
+from kdebug.capture.sink import LEFT_OUT, Artifact
 from kdebug.capture.work import Refused, StepWork, answered
 from kdebug.errors import Failed, KdebugError
 from kdebug.protocol import codec
@@ -82,6 +82,10 @@ async def _file(run: StepWork, path: str, named: bool, known: dict[tuple[int, in
             if not named:
                 raise Refused(f"{path} leads to a {stat.entry.kind}")
             raise Failed(f"{path} is a {stat.entry.kind}", why="only regular files are taken")
+        reason = run.work.sink.redaction.left_out(path, stat.resolved or path)
+        if reason:
+            artifact.outcome, artifact.reason = LEFT_OUT, reason
+            return
         identity = (stat.entry.device or 0, stat.entry.inode or 0)
         member = known.get(identity) if stat.entry.inode else None
         if member is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
+from kdebug.capture import sealing
 from kdebug.capture.container import MANIFEST_NAME
 from kdebug.capture.extract import extract
 from kdebug.capture.reader import BundleReader
@@ -45,7 +48,7 @@ def open_bundle(file: str, common: Common) -> int:
     return with_target(expression, common, work)
 
 
-@click.group("bundle", help="Verify, list or unpack a bundle.")
+@click.group("bundle", help="Verify, list, unpack or encrypt a bundle.")
 def bundle() -> None:
     """Only a group."""
 
@@ -167,6 +170,69 @@ def extract_verb(file: str, globs: tuple[str, ...], folder: str) -> int:
     console.write_bytes(os.fsencode(place) + b"\n")
     note(f"{count} of {len(names)} members are in {place}")
     return 1 if problems else 0
+
+
+@bundle.command("encrypt", help="Encrypt a bundle with age for those who hold a key; FILE itself stays.")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "-r",
+    "--recipient",
+    "to",
+    multiple=True,
+    required=True,
+    metavar="RECIPIENT",
+    help="age1..., ssh-ed25519 ..., or a file of them; several may decrypt it",
+)
+@click.option("--output", "path", default="", metavar="FILE", help="(default: FILE.age)")
+def encrypt_verb(file: str, to: tuple[str, ...], path: str) -> int:
+    place = path or file + sealing.SUFFIX
+    keys = sealing.recipients(to)
+    with _meter("encrypting") as tell:
+        sealing.encrypt(file, place, keys, tell)
+    console.write_bytes(os.fsencode(place) + b"\n")
+    note(f"{file} is as it was; remove it where only the encrypted one may be kept")
+    return 0
+
+
+@bundle.command("decrypt", help="Decrypt a bundle with a key of your own.")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "-i",
+    "--identity",
+    "keys",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="a key, as age-keygen or ssh-keygen makes it",
+)
+@click.option("--output", "path", default="", metavar="FILE", help="(default: FILE without .age)")
+def decrypt_verb(file: str, keys: tuple[str, ...], path: str) -> int:
+    place = path or file.removesuffix(sealing.SUFFIX)
+    if place == file:
+        raise UsageError(
+            f"{file} does not end in {sealing.SUFFIX}", next_step="name the result: --output FILE"
+        )
+    with _meter("decrypting") as tell:
+        sealing.decrypt(file, place, sealing.identities(keys), tell)
+    console.write_bytes(os.fsencode(place) + b"\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _meter(what: str) -> Iterator[Callable[[int], None]]:
+    """The last line of a terminal, for what takes longer than a second."""
+    began, drawn = time.monotonic(), False
+
+    def tell(done: int) -> None:
+        nonlocal drawn
+        if time.monotonic() - began > 1:
+            drawn = progress(f"{what}: {size(done)}") or drawn
+
+    try:
+        yield tell
+    finally:
+        if drawn:
+            progress("")
 
 
 COMMANDS: dict[str, click.Command] = {"open": open_bundle, "bundle": bundle}

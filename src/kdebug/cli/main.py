@@ -56,7 +56,7 @@ VERBS = {
     "diff": ("compare", "show what differs between two captures, or a capture and now"),
     "compare": ("compare", "look at all replicas at once and show the odd one out"),
     "open": ("bundle", "open a bundle: the terminal UI, or one screen of text"),
-    "bundle": ("bundle", "verify, list or unpack a bundle"),
+    "bundle": ("bundle", "verify, list, unpack, encrypt or decrypt a bundle"),
     "report": ("report", "write what a bundle tells as one HTML file"),
     "recipe": ("recipe", "list, show or check what captures take"),
     "doctor": ("system", "check what works here and what would fix the rest"),

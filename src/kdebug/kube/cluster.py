@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from kdebug.errors import KdebugError
 from kdebug.expression import TargetExpression
-from kdebug.kube import ephemeral, ladder, logs, podlist, rights, sessions, story
+from kdebug.kube import ephemeral, ladder, logs, podlist, rights, secrets, sessions, story
 from kdebug.kube.api import Api, ServerRefusal
 from kdebug.kube.entry import choose, open_api, profile, toolbox_spec
 from kdebug.kube.pods import Selected, containers, get_pod, select_all
@@ -23,6 +23,7 @@ from kdebug.target.cluster import (
     PodDelta,
     PodRef,
     PodSummary,
+    Secrets,
     Session,
     Story,
 )
@@ -97,6 +98,9 @@ class KubeCluster:
             except KdebugError as error:
                 found[what] = error
         return found
+
+    async def secrets(self, pod: PodRef) -> Secrets:
+        return await secrets.of_pod(self.api, pod)
 
     async def choose_all(self, expression: Optional[TargetExpression]) -> list[PodRef]:
         chosen = await select_all(self.api, expression, self._options.container, self._options.selector)

@@ -71,6 +71,18 @@ class Change(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Secrets(Record):
+    """What must never get into a bundle: for redaction to learn, and for nothing else."""
+
+    objects: tuple[dict[str, Any], ...]
+    """The Secrets that the pod names, as the server writes them."""
+    credentials: tuple[str, ...]
+    """What the client itself logs in with."""
+    missing: dict[str, str]
+    """Those that may not be read, and why."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Story(Record):
     """A pod as Kubernetes alone tells it."""
 
@@ -268,6 +280,10 @@ class Cluster(Protocol):
     async def related(self, pod: PodRef) -> dict[str, Any]:
         """`node` and `owner` as the server writes them; None where there is none, and where one cannot be
         read its `KdebugError`."""
+
+    async def secrets(self, pod: PodRef) -> Secrets:
+        """Of its variables, volumes and image pulls, as far as the user may read them. Raises nothing for
+        those that may not be read."""
 
     async def choose_all(self, expression: Optional[TargetExpression]) -> list[PodRef]:
         """Every pod of an owner, of the selector in the options, or of the namespace (None); by name. Those

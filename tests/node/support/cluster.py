@@ -26,6 +26,7 @@ SECONDS = 30.0
 PATHS = {
     "Pod": "api/v1",
     "Namespace": "api/v1",
+    "Secret": "api/v1",
     "Service": "api/v1",
     "ResourceQuota": "api/v1",
     "Event": "api/v1",

@@ -44,6 +44,8 @@ class Walk:
     mask: Callable[[str, str], str]
     """(value, class) -> what stands there instead."""
     text: Callable[[str], str]
+    named: Callable[[str], str] = lambda name: ""
+    """The class of what a rule of the user calls secret by its name, or ""."""
 
     def document(self, value: Any) -> Any:
         return self._any(value, "", 0)
@@ -78,15 +80,20 @@ class Walk:
         if isinstance(value, str) and value:
             if key in _PULL_SECRETS:
                 return self.mask(value, "pull-secret")
+            kind = self.named(key)
+            if kind and not is_token(value):
+                return self.mask(value, kind)
             if pairs.names_secret(key, value) and not _is_json(value):
                 return self.mask(value, "value")
         return self._any(value, key, depth)
 
     def _pair(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
         """A variable of a pod or a process, {"name": ..., "value": ...}; HTTP headers of probes too."""
-        secret = looks_secret(value["name"], value["value"]) and not is_token(value["value"])
+        kind = "env" if looks_secret(value["name"], value["value"]) else ""
+        kind = "" if is_token(value["value"]) else self.named(value["name"]) or kind
         found = {self._key(k): self._any(v, str(k), depth + 1) for k, v in value.items() if k != "value"}
-        masked = self.mask(value["value"], "env") if secret else self._string(value["value"], "", depth + 1)
+        plain = value["value"]
+        masked = self.mask(plain, kind) if kind and plain else self._string(plain, "", depth + 1)
         return {self._key(key): masked if key == "value" else found[self._key(key)] for key in value}
 
     def _secret(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -125,9 +132,15 @@ class Walk:
     def _argument(self, word: str, before: str, program: str) -> str:
         if word and before and _takes_secret(before, word, program):
             return self.mask(word, "argument")
+        kind = self.named(before.lstrip("-")) if before.startswith("-") else ""
+        if word and kind and not word.startswith("--") and not is_token(word):
+            return self.mask(word, kind)
         assigned = _ASSIGNED.fullmatch(word)
-        if assigned is not None and _named(assigned["name"], assigned["value"]):
-            return word[: assigned.start("value")] + self.mask(assigned["value"], "argument")
+        if assigned is not None and assigned["value"]:
+            kind = self.named(assigned["name"].lstrip("-"))
+            kind = kind or ("argument" if _named(assigned["name"], assigned["value"]) else "")
+            if kind and not is_token(assigned["value"]):
+                return word[: assigned.start("value")] + self.mask(assigned["value"], kind)
         glued = _GLUED.fullmatch(word)
         if glued is not None and _TAKES_GLUED.search(program):
             return "-p" + self.mask(glued["value"], "argument")

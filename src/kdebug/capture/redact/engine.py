@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from kdebug.capture.redact import optional
+from kdebug.capture.redact.fast import none_of
 from kdebug.capture.redact.known import KnownSecrets
 from kdebug.capture.redact.prefilter import Prefilter
 from kdebug.capture.redact.rules import Rule
@@ -23,6 +25,7 @@ class Engine:
     def __init__(self, known: KnownSecrets, rules: tuple[Rule, ...], extra: tuple[str, ...]) -> None:
         self.known = known
         self._rules = rules
+        self._without_rules = none_of({rule.required for rule in rules if rule.required})
         self._extra = [optional.DETECTORS[name] for name in extra]
         self._prefilter = Prefilter()
         self.failures: Counter[str] = Counter()
@@ -31,11 +34,20 @@ class Engine:
         """Of the whole of `data`, in order, without overlaps."""
         found = list(self._guarded("known", data, self.known.spans))
         found += self._built_in(data)
-        for rule in self._rules:
-            found += self._guarded(rule.name, data, rule.spans)
+        found += self._of_rules(data)
         for detector in self._extra:
             found += self._guarded("optional", data, detector)
         return merged(found)
+
+    def _of_rules(self, data: bytes) -> list[Span]:
+        found: list[Span] = []
+        if not self._rules:
+            return found
+        lower, none = data.lower(), self._without_rules(data)
+        for rule in self._rules:
+            if not (none and rule.required):
+                found += self._guarded(rule.name, data, partial(rule.spans, lower=lower))
+        return found
 
     def _guarded(self, name: str, data: bytes, find: Callable[[bytes], Iterator[Span]]) -> list[Span]:
         try:

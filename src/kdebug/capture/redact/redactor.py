@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from kdebug.capture import glob
 from kdebug.capture.redact import learning
 from kdebug.capture.redact.document import Walk
 from kdebug.capture.redact.engine import FAILED, Engine
@@ -16,6 +17,10 @@ from kdebug.capture.redact.span import Span
 from kdebug.capture.redact.stream import REASONS, RedactingStream
 from kdebug.capture.redact.tokens import TOKEN, Tokens, check_class
 from kdebug.errors import UsageError
+
+CLEAN_CHARACTERS = 200
+CLEAN_TEXTS = 20_000
+"""Remembered, about 4 MB: then all are forgotten."""
 
 
 class Redactor:
@@ -44,6 +49,10 @@ class Redactor:
         self._engine = Engine(self._known, tuple(rule for rule in rules if rule.pattern is not None), extra)
         self._coverage = Coverage()
         self._written = False
+        self._clean: set[str] = set()
+        """Short texts in which nothing was found by what is known now: documents repeat their words."""
+        self._keys = [rule for rule in rules if rule.key is not None]
+        self._paths = [rule for rule in rules if rule.path]
         for rule in rules:
             if rule.literal:
                 self._known.add(rule.literal, rule.kind)
@@ -72,6 +81,8 @@ class Redactor:
             self._coverage.note(f"{error}: the rest is masked in its place only")
             self._coverage.in_place_only += 1
             return
+        if new:
+            self._clean.clear()
         if new and self._written:
             self._coverage.learned_late(place or kind)
 
@@ -90,24 +101,46 @@ class Redactor:
             self.learn(value, kind, place)
             return value
 
-        Walk(take, _same).document(document)
+        Walk(take, _same, self._named).document(document)
+
+    def _named(self, name: str) -> str:
+        """The class of a rule of the user that names what is called so; "" where none does."""
+        return next((rule.kind for rule in self._keys if rule.key and rule.key.fullmatch(name)), "")
+
+    def left_out(self, *paths: str) -> str:
+        """Why a file, by any of its names, is not taken at all; "" where it may be."""
+        for rule in self._paths:
+            for path in paths:
+                if glob.matches(rule.path, path):
+                    self._coverage.left_out(self.text(paths[0]), f"the rule {rule.name} leaves it out")
+                    return f"the redaction rule {rule.name!r} leaves it out"
+        return ""
 
     # Redacting
 
     def text(self, value: str, place: str = "text") -> str:
         """One string; surrogates that stand for bytes pass through."""
+        if value in self._clean:
+            self._coverage.scanned_bytes += len(value)  # ASCII, see below
+            return value
         try:
             data = _bytes(value)
         except UnicodeEncodeError:
             return self._masked(value, FAILED, place)
         redacted = self._redacted(data, place)
+        if redacted is data and len(data) == len(value) <= CLEAN_CHARACTERS:
+            if len(self._clean) >= CLEAN_TEXTS:
+                self._clean.clear()
+            self._clean.add(value)
         return value if redacted is data else redacted.decode("utf-8", "surrogateescape")
 
     def document(self, document: Any, place: str = "document") -> Any:
         """Plain JSON with every secret replaced; the structure stays. A new document, never the same."""
         self.learn_document(document, place)
         walk = Walk(
-            lambda value, kind: self._masked(value, kind, place), lambda text: self.text(text, place)
+            lambda value, kind: self._masked(value, kind, place),
+            lambda text: self.text(text, place),
+            self._named,
         )
         return walk.document(document)
 

@@ -7,6 +7,10 @@
         ignore_case: true
       - name: codename
         literal: Project Falcon         # found in all encodings, as a known secret is
+      - name: pins
+        key: '*_PIN'                    # values of variables, fields and arguments of this name
+      - name: customers
+        path: /srv/customers/**         # files of the target that are not taken at all
 
 What cannot be run on hostile text in bounded time is refused when it is read, with the reason.
 """
@@ -22,6 +26,7 @@ import yaml
 
 from kdebug.capture.redact import backtracking
 from kdebug.capture.redact.backtracking import LINE_BYTES
+from kdebug.capture.redact.literal import required
 from kdebug.capture.redact.span import Span
 from kdebug.capture.redact.tokens import check_class
 from kdebug.errors import UsageError
@@ -29,7 +34,12 @@ from kdebug.errors import UsageError
 MAX_RULES = 200
 MAX_REGEX = 1000
 MIN_LITERAL = 3
-_FIELDS = {"name", "regex", "literal", "class", "ignore_case"}
+MAX_STARS = 2
+"""In a key: each is looked for in 64 characters."""
+_FIELDS = {"name", "regex", "literal", "key", "path", "class", "ignore_case"}
+_WHAT = ("regex", "literal", "key", "path")
+_NOT_MASKED = r"(?!\[REDACTED:[a-z0-9\-]{1,32}:[0-9a-f]{8}\])"
+_KEY = re.compile(r"[A-Za-z0-9_.\-*?]+")
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,24 @@ class Rule:
     kind: str
     pattern: Optional[re.Pattern[bytes]] = None
     literal: bytes = b""
+    key: Optional[re.Pattern[str]] = None
+    path: str = ""
+    required: bytes = b""
+    """Stands in every match of the pattern; b"" where nothing does."""
 
-    def spans(self, data: bytes) -> Iterator[Span]:
-        """Of a pattern, line by line; a match that reaches the bound takes the rest of its line."""
+    def spans(self, data: bytes, lower: bytes = b"") -> Iterator[Span]:
+        """Of a pattern, line by line; a match that reaches the bound takes the rest of its line.
+        `lower` is `data` in lower case, where somebody has it already."""
         if self.pattern is None:
             return
+        where = (lower or data.lower()) if self.pattern.flags & re.IGNORECASE else data
         start = 0
         while start < len(data):
+            if self.required:
+                hit = where.find(self.required, start)
+                if hit < 0:
+                    return
+                start = max(start, data.rfind(b"\n", start, hit) + 1)
             line = data.find(b"\n", start)
             end = line if line >= 0 else len(data)
             yield from self._in_line(self.pattern, data, start, end)
@@ -60,10 +81,14 @@ class Rule:
                 yield span if span.end < stop or stop == end else Span(span.start, end, self.kind)
 
     def _in_piece(self, pattern: re.Pattern[bytes], piece: bytes, offset: int) -> Iterator[Span]:
-        group: int | str = "secret" if "secret" in pattern.groupindex else 0
+        groups: list[int | str] = [name for name in _GROUPS if name in pattern.groupindex] or [0]
         for match in pattern.finditer(piece):
+            group = next((name for name in groups if match.end(name) >= 0), groups[0])
             if match.end(group) > match.start(group):
                 yield Span(offset + match.start(group), offset + match.end(group), self.kind)
+
+
+_GROUPS = ("secret", "quoted")
 
 
 def read_rules(text: str) -> tuple[Rule, ...]:
@@ -91,24 +116,50 @@ def _rule(number: int, fields: Any) -> Rule:
         raise UsageError(
             f"{where} has a field {unknown[0]!r}", why=f"it takes {', '.join(sorted(_FIELDS))}"
         )
-    wrong = [
-        key for key in ("name", "regex", "literal", "class") if key in fields and not _text(fields[key])
-    ]
+    wrong = [key for key in ("name", "class", *_WHAT) if key in fields and not _text(fields[key])]
     if wrong or "name" not in fields:
         raise UsageError(f"{where}: {(wrong or ['name'])[0]} must be text that is not empty")
     if not isinstance(fields.get("ignore_case", False), bool):
         raise UsageError(f"{where}: ignore_case is true or false")
-    if ("regex" in fields) == ("literal" in fields):
-        raise UsageError(f"{where} must have either a regex or a literal")
+    if sum(key in fields for key in _WHAT) != 1:
+        raise UsageError(f"{where} must have one of {', '.join(_WHAT)}")
     try:
         kind = check_class(str(fields.get("class", fields["name"])))
     except UsageError as error:
         raise UsageError(f"{where}: {error.what}", why=error.why, next_step="give it a `class`") from error
     if "literal" in fields:
         return Rule(fields["name"], kind, literal=_literal(where, fields["literal"]))
+    if "path" in fields:
+        return Rule(fields["name"], kind, path=_path(where, fields["path"]))
+    if "key" in fields:
+        return _key_rule(where, fields["name"], kind, fields["key"])
+    pattern = _pattern(where, fields["regex"], fields.get("ignore_case", False))
+    return Rule(fields["name"], kind, pattern, required=required(pattern.pattern, pattern.flags))
+
+
+def _path(where: str, text: str) -> str:
+    if not text.startswith("/") or "/../" in f"{text}/":
+        raise UsageError(f"{where}: {text!r} is no absolute path of the target")
+    return text
+
+
+def _key_rule(where: str, name: str, kind: str, text: str) -> Rule:
+    """A name with * and ?, in documents and as key=value or "key": "value" in running text; in any case."""
+    plain = len(text) - text.count("*") - text.count("?")
+    if not _KEY.fullmatch(text) or plain < MIN_LITERAL or text.count("*") > MAX_STARS:
+        raise UsageError(
+            f"{where}: the key {text!r} is refused",
+            why=f"it takes letters, digits, _, - and . ({MIN_LITERAL} at least), ? for one and * for any, "
+            f"of which there may be {MAX_STARS}",
+        )
+    glob = "".join({"*": r"[\w.\-]{0,64}", "?": r"[\w.\-]"}.get(c) or re.escape(c) for c in text)
+    value = r"""(?:(?:\\{0,4}["'`])(?P<quoted>[^"'`\\\n]{1,1024})|(?P<secret>[^\s"'`,;&}\]<>]{1,1024}))"""
+    running = rf"(?<![\w.\-]){glob}[\\\"'`\]]{{0,5}}[ \t]{{0,8}}(?:=|:)[ \t]{{0,8}}{_NOT_MASKED}{value}"
+    longest = max(re.split(r"[*?]", text), key=len)
     return Rule(
-        fields["name"], kind, pattern=_pattern(where, fields["regex"], fields.get("ignore_case", False))
-    )
+        name, kind, re.compile(running.encode(), re.IGNORECASE), key=re.compile(glob, re.IGNORECASE),
+        required=longest.lower().encode(),
+    )  # fmt: skip
 
 
 def _text(value: Any) -> bool:
