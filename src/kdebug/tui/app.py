@@ -26,12 +26,10 @@ from kdebug.tui.logs import LogsPane
 from kdebug.tui.network import NetworkPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
-from kdebug.tui.picker import ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import ClusterOpener, Opener, Session
+from kdebug.tui.session import ClusterOpener, ContextReader, Opener, Session
 from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
-from kdebug.tui.tour import TourScreen
 from kdebug.tui.work import start
 
 
@@ -107,12 +105,18 @@ class KdebugApp(App[None]):
         if self.expression is not None:
             self.open_session(self.expression, self.options)
         else:
+            from kdebug.tui.picker import PickerScreen
+
             self.push_screen(PickerScreen(self.options, self.cluster_opener, self.contexts))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
         session = Session(expression, options, self.opener, self.cluster_opener)
-        guided = self.tour and expression.scheme == "demo"
-        screen = (TourScreen if guided else SessionScreen)(session, self.panes(session))
+        kind = SessionScreen
+        if self.tour and expression.scheme == "demo":
+            from kdebug.tui.tour import TourScreen
+
+            kind = TourScreen
+        screen = kind(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
@@ -177,8 +181,8 @@ class KdebugApp(App[None]):
 
     def tell(self, message: str) -> None:
         """A passing line at the bottom of whatever screen is there."""
-        screen = self.screen
-        if isinstance(screen, (SessionScreen, PickerScreen)):
+        screen: Any = self.screen
+        if hasattr(screen, "tell"):
             screen.tell(message)
         else:
             self.notify(one_line(message), markup=False)

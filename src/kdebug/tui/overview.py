@@ -243,11 +243,11 @@ class OverviewPane(Pane):
         elif event.step > 0:
             page.scroll_down(animate=False)
 
-    def on_page_chosen(self) -> None:
+    async def on_page_chosen(self) -> None:
         finding = self.query_one(Findings).selected
         if finding is None or finding.place is None or tab_of(finding) not in self._tabs():
             return
-        pane = cast(Any, self.screen).show_title(tab_of(finding))
+        pane = await cast(Any, self.screen).show_title(tab_of(finding))
         if finding.place in (Place.PROCESS, Place.FDS):
             if finding.pid:
                 pane.show_process(finding.pid, "fds" if finding.place is Place.FDS else "summary")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, ClassVar, Optional
 
 from textual import on
@@ -77,11 +78,6 @@ COLUMNS: list[Column[ProcessRow]] = [
 SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "STOP", "CONT", "ABRT", "KILL")
 
 
-def _search_text(row: ProcessRow) -> str:
-    process = row.process
-    return f"{process.pid} {_user(row)[0]} {process.name} {process.command}"
-
-
 class ProcessesPane(Pane):
     title = "Processes"
     hint = "enter details  t tree  s signal  < > sort  I reverse  space mark"
@@ -115,8 +111,8 @@ class ProcessesPane(Pane):
     def compose(self) -> ComposeResult:
         yield Container(
             LineTable(
-                COLUMNS, lambda row: row.key, sort="cpu", id="table", empty="no processes yet",
-                search=_search_text,
+                COLUMNS, attrgetter("key"), sort="cpu", id="table", empty="no processes yet",
+                search=ProcessRow.searched,
             ),
             ProcessDetailView(self.session),
             id="split",

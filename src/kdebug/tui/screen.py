@@ -64,8 +64,9 @@ class SessionScreen(Screen[None]):
         yield SessionHeader(self.session)
         yield TabBar([pane.title for pane in self.panes])
         yield Banner()
+        # The other tabs are made when they are first gone to: all six would double the time to this one.
         with ContentSwitcher(initial=self.panes[0].id, id="tabs"):
-            yield from self.panes
+            yield self.panes[0]
         yield Input(id="filter")
         yield TaskBar(self.session.tasks)
         yield StatusLine(self.session)
@@ -74,7 +75,7 @@ class SessionScreen(Screen[None]):
         self.session.changed = self._session_changed
         self.session.tasks.changed = self._task_changed
         self.set_interval(1.0, self._tick)
-        self.show_tab(0)
+        self._show_tab(0)
         self.attach()
 
     def on_unmount(self) -> None:
@@ -147,9 +148,17 @@ class SessionScreen(Screen[None]):
 
     # Tabs
 
-    def show_tab(self, index: int) -> None:
+    async def show_tab(self, index: int) -> None:
+        """Switch to a tab; everything in it is there when this returns."""
         if not 0 <= index < len(self.panes):
             return
+        pane = self.panes[index]
+        if pane.parent is None:
+            pane.display = False
+            await self.query_one("#tabs").mount(pane)
+        self._show_tab(index)
+
+    def _show_tab(self, index: int) -> None:
         self.pane.stop()
         self._index = index
         self.query_one("#tabs", ContentSwitcher).current = self.pane.id
@@ -158,35 +167,32 @@ class SessionScreen(Screen[None]):
         status.hint = self.pane.hint
         status.refresh()
         self.pane.start()
-        if self.pane.is_mounted:
-            self.pane.focus_first()  # at once: what is typed right behind the tab's number belongs to it
-        else:
-            self.call_after_refresh(self.pane.focus_first)
+        self.pane.focus_first()  # at once: what is typed right behind the tab's number belongs to it
 
-    def show_pane(self, kind: type[P]) -> Optional[P]:
+    async def show_pane(self, kind: type[P]) -> Optional[P]:
         """Switch to a tab by its class; None where this session has none of the kind."""
         pane = self.pane_of(kind)
         if pane is not None:
-            self.show_tab(self.panes.index(pane))
+            await self.show_tab(self.panes.index(pane))
         return pane
 
-    def show_title(self, title: str) -> Optional[Pane]:
+    async def show_title(self, title: str) -> Optional[Pane]:
         """The same by what stands on it."""
         index = next((index for index, pane in enumerate(self.panes) if pane.title == title), None)
         if index is None:
             return None
-        self.show_tab(index)
+        await self.show_tab(index)
         return self.panes[index]
 
-    def action_tab(self, index: int) -> None:
-        self.show_tab(index)
+    async def action_tab(self, index: int) -> None:
+        await self.show_tab(index)
 
-    def action_next_tab(self, step: int) -> None:
-        self.show_tab((self._index + step) % len(self.panes))
+    async def action_next_tab(self, step: int) -> None:
+        await self.show_tab((self._index + step) % len(self.panes))
 
     @on(TabBar.Picked)
-    def _picked(self, event: TabBar.Picked) -> None:
-        self.show_tab(event.index)
+    async def _picked(self, event: TabBar.Picked) -> None:
+        await self.show_tab(event.index)
 
     # Filter
 

@@ -20,7 +20,7 @@ from kdebug.expression import OWNERS, TargetExpression
 from kdebug.open import knows_pod, open_cluster
 from kdebug.process_model import ProcessModel
 from kdebug.target import Target
-from kdebug.target.cluster import Cluster, PodRef, Story
+from kdebug.target.cluster import Cluster, ContextInfo, PodRef, Story
 from kdebug.target.options import OpenOptions
 from kdebug.tui.tasks import Tasks
 from kdebug.usage import Usage
@@ -28,6 +28,7 @@ from kdebug.usage import Usage
 T = TypeVar("T")
 Opener = Callable[[TargetExpression, OpenOptions], contextlib.AbstractAsyncContextManager[Target]]
 ClusterOpener = Callable[[OpenOptions], contextlib.AbstractAsyncContextManager[Cluster]]
+ContextReader = Callable[[OpenOptions], list[ContextInfo]]
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries to reach the toolbox again; the last one repeats."""
