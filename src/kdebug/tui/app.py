@@ -20,6 +20,7 @@ from kdebug.open import contexts, open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.access import AccessPane
+from kdebug.tui.capture import CapturePane
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.logs import LogsPane
@@ -116,6 +117,8 @@ class KdebugApp(App[None]):
             from kdebug.tui.tour import TourScreen
 
             kind = TourScreen
+        if isinstance(self.screen, SessionScreen):
+            self.screen.pane.stop()  # not seen while a bundle lies over it
         screen = kind(session, self.panes(session))
         self.push_screen(screen)
         return screen
@@ -129,7 +132,7 @@ class KdebugApp(App[None]):
             NetworkPane(session),
         ]
         panes += [LogsPane(session)] if session.has_pod else []
-        return [*panes, AccessPane(session)]
+        return [*panes, AccessPane(session), CapturePane(session)]
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
@@ -205,6 +208,7 @@ def account(session: Session) -> list[str]:
     target = session.target
     # Without a target, what was tried may have left something behind: the notes say so.
     lines = list(target.account) if target is not None else list(session.notes)
+    lines += [f"Captured into {path}." for path in session.bundles]
     return lines + [f"Done in the target: {action}." for action in session.actions]
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Key
@@ -47,7 +47,7 @@ class SessionScreen(Screen[None]):
         Binding("tab", "next_tab(1)", "Next tab", show=False),
         Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
         Binding("slash", "filter", "Filter", priority=True),
-        Binding("w", "tasks", "Copies and their progress"),
+        Binding("w", "tasks", "Copies and captures, and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
         Binding("exclamation_mark", "shell", "Shell in the toolbox"),
         Binding("q", "leave", "Leave"),
@@ -92,6 +92,10 @@ class SessionScreen(Screen[None]):
 
     def pane_of(self, kind: type[P]) -> Optional[P]:
         return next((pane for pane in self.panes if isinstance(pane, kind)), None)
+
+    @on(events.ScreenResume)
+    def _seen_again(self) -> None:
+        self.pane.start()
 
     # The connection
 
@@ -267,7 +271,7 @@ class SessionScreen(Screen[None]):
             if yes:
                 self.host.leave(self)
 
-        copies = f"{running} cop{'y is' if running == 1 else 'ies are'} still running"
-        self.app.push_screen(
-            Confirm(f"{copies}: leave and stop?", "The same copy goes on later."), answered
-        )
+        works = "copy or capture is" if running == 1 else "copies or captures are"
+        question = f"{running} {works} still running: leave and stop?"
+        warning = "The same copy goes on later; of a capture there is what it took until now."
+        self.app.push_screen(Confirm(question, warning), answered)

@@ -89,6 +89,8 @@ class Session:
         """What the user must know: what was created, what is missing."""
         self.actions: list[str] = []
         """What was changed in the target, for the note at leaving."""
+        self.bundles: list[str] = []
+        """What was captured into, for the same note."""
         self.tasks = Tasks()
         self.pending: dict[int, tuple[str, float]] = {}
         """What is being waited for, and since when (monotonic)."""
