@@ -5,7 +5,6 @@ A pod that cannot be entered opens here too: what Kubernetes knows of it is read
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar, Optional, cast
 
 from rich.text import Text
@@ -217,7 +216,7 @@ class OverviewPane(Pane):
         wide = self.has_class("wide")
         width = max(20, (self.size.width // 2 if wide else self.size.width) - EDGES)
         rows = list(self.session.processes.rows.values())
-        target, story, now = self.session.target, self.facts.facts.story, time.time()
+        target, story, now = self.session.target, self.facts.facts.story, self.session.now
         access = access_line(self.facts.access, target.rung if target else "", self.session.read_only)
         usage = usage_lines(self.session.usage, width) + ([access] if access else [])
         self._block("usage", usage, width)

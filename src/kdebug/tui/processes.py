@@ -131,13 +131,17 @@ class ProcessesPane(Pane):
         self.set_class(self.size.width >= self.WIDE, "wide")
 
     async def load(self) -> Optional[float]:
-        await self.session.look()
+        try:
+            await self.session.look()
+        except KdebugError:
+            self._show()  # of a sample that failed nothing stays from another one
+            raise
         self._show()
         if self.has_class("detailed"):
             self.detail.refresh_moving()
         if self._wanted is not None and self.show_process(*self._wanted):
             self._wanted = None
-        return self.model.pause
+        return None if self.session.recorded else self.model.pause
 
     def _show(self) -> None:
         rows = self.model.rows.values()

@@ -22,6 +22,7 @@ from kdebug.tui.session import Session, State
 from kdebug.tui.shell import look_for_shell, visit, why_not
 from kdebug.tui.status import StatusLine
 from kdebug.tui.tasks import Task, TaskBar, TasksScreen
+from kdebug.tui.time_bar import TimeBar
 from kdebug.tui.work import start
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class SessionScreen(Screen[None]):
         Binding("w", "tasks", "Copies and captures, and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
         Binding("exclamation_mark", "shell", "Shell in the toolbox"),
+        Binding("left_curly_bracket,alt+left", "time(-1)", "The sample before (of a bundle)"),
+        Binding("right_curly_bracket,alt+right", "time(1)", "The next sample (of a bundle)"),
         Binding("q", "leave", "Leave"),
         Binding("escape", "back", "Back", show=False),
     ]
@@ -68,6 +71,7 @@ class SessionScreen(Screen[None]):
         with ContentSwitcher(initial=self.panes[0].id, id="tabs"):
             yield self.panes[0]
         yield Input(id="filter")
+        yield TimeBar(self.session)
         yield TaskBar(self.session.tasks)
         yield StatusLine(self.session)
 
@@ -141,6 +145,7 @@ class SessionScreen(Screen[None]):
         self.query_one(SessionHeader).update_state()
         self.query_one(Banner).show_state(self.session)
         self.query_one(StatusLine).refresh()
+        self.query_one(TimeBar).update_time()
         for pane in self.panes:
             if pane.seen:
                 pane.session_changed()
@@ -198,12 +203,19 @@ class SessionScreen(Screen[None]):
     async def _picked(self, event: TabBar.Picked) -> None:
         await self.show_tab(event.index)
 
+    def action_time(self, step: int) -> None:
+        self.session.go_in_time(step)
+
     # Filter
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
-        """A slash or a number typed into a field is just that; a shell is offered where there is one."""
+        """A slash or a number typed into a field is just that; a shell is offered where there is one, and
+        another time where there is a recording."""
         if action == "shell":
             return not why_not(self.session)
+        if action == "time":
+            timeline = self.session.timeline
+            return timeline is not None and bool(timeline.stops)
         return not (action in ("filter", "tab") and isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
