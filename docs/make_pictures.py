@@ -46,7 +46,7 @@ async def until(pilot: Pilot[Any], condition: Callable[[], Any]) -> None:
 
 async def processes(screen: SessionScreen, pilot: Pilot[Any]) -> None:
     """The worker that grows on top, and the deleted file that the server holds."""
-    pane = screen.show_pane(ProcessesPane)
+    pane = await screen.show_pane(ProcessesPane)
     assert pane is not None
     await until(pilot, lambda: len(pane.table.rows) >= 5)
     await pilot.press("m")
@@ -64,7 +64,7 @@ def _grown(pane: ProcessesPane) -> bool:
 
 async def network(screen: SessionScreen, pilot: Pilot[Any]) -> None:
     """The forgotten connection and its owner."""
-    pane = screen.show_pane(NetworkPane)
+    pane = await screen.show_pane(NetworkPane)
     assert pane is not None
     await until(pilot, lambda: pane.table.rows)
     await pilot.press("enter")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from kdebug.capture.delivery import Delivered, Delivery
+from kdebug.capture.plan import PlannedStep, looking, plan
 from kdebug.capture.recipe import Recipe
 from kdebug.capture.redaction import Redaction
 from kdebug.capture.runner import Capture, CaptureOptions, Result
@@ -94,8 +95,22 @@ async def capture(
     """One target into one bundle."""
     async with contextlib.AsyncExitStack() as stack:
         found = await opened(expression, options, stack)
-        made = CaptureOptions(path, redaction, str(expression), tell, found.problem)
-        return await Capture(recipe, made, found.target, found.cluster, found.pod).run()
+        return await capture_opened(found, str(expression), recipe, path, redaction, tell)
+
+
+async def capture_opened(
+    found: Opened, expression: str, recipe: Recipe, path: str, redaction: Redaction, tell: Tell
+) -> Result:
+    """The same of what is open already, and stays so."""
+    options = CaptureOptions(path, redaction, expression, tell, found.problem)
+    return await Capture(recipe, options, found.target, found.cluster, found.pod).run()
+
+
+async def planned(found: Opened, recipe: Recipe) -> list[PlannedStep]:
+    """What it would take and cost; takes nothing."""
+    work = looking(recipe, found.target, found.cluster, found.pod)
+    work.gone = found.problem
+    return await plan(recipe, work)
 
 
 @dataclass

@@ -56,10 +56,13 @@ async def open_target(expression: TargetExpression, options: OpenOptions) -> Asy
 async def _open_bundle(expression: TargetExpression, stack: contextlib.AsyncExitStack) -> Target:
     from kdebug.capture.offline import OfflineBackend
     from kdebug.capture.reader import BundleReader
+    from kdebug.capture.timeline import BundleTimeline
 
     backend = OfflineBackend(BundleReader(expression.value))
     stack.push_async_callback(backend.close)
-    return Target(backend, backend.info, str(expression))
+    target = Target(backend, backend.info, str(expression))
+    target.timeline = BundleTimeline(backend)
+    return target
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from kdebug.growth import Growth
@@ -15,7 +15,7 @@ INTERVAL_SECONDS = 2.0
 """Between two looks; longer where the agent asks for it, to keep its share of the CPU."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class ProcessRow:
     process: Process
     cpu_percent: Optional[float]
@@ -24,10 +24,19 @@ class ProcessRow:
     """What a tree draws before the command."""
     ours: bool = False
     """A process of kdebug's own toolbox."""
+    words: str = ""
+    """What a filter looks at; made at the first filter, and kept for as long as it would be the same."""
+    key: ProcessKey = field(init=False)
 
-    @property
-    def key(self) -> ProcessKey:
-        return self.process.pid, self.process.start_ticks
+    def __post_init__(self) -> None:
+        self.key = self.process.pid, self.process.start_ticks
+
+    def searched(self) -> str:
+        process = self.process
+        if not self.words:
+            owner = process.user or ("-" if process.uid is None else process.uid)
+            self.words = f"{process.pid} {owner} {process.name} {process.command}".casefold()
+        return self.words
 
 
 class ProcessModel:
@@ -53,14 +62,18 @@ class ProcessModel:
         before = self._page
         elapsed = page.taken_at - before.taken_at if before else 0.0
         old = self.rows
-        kept = {} if page.full else {key: _idle(row) for key, row in old.items()}
+        kept = {} if page.full else dict(old)
+        for row in kept.values():
+            row.cpu_percent = 0.0  # whoever the delta does not name has used none since
         for process in page.items:
             key = (process.pid, process.start_ticks)
-            percent = _percent(old.get(key), process, elapsed)
+            seen = old.get(key)
+            percent = _percent(seen, process, elapsed)
             ours = own_container is not None and process.container == own_container
-            kept[key] = ProcessRow(process, percent, ours=ours)
-        for key in page.gone:
-            kept.pop((key[0], key[1]), None)
+            words = seen.words if seen is not None and _same_words(seen.process, process) else ""
+            kept[key] = ProcessRow(process, percent, ours=ours, words=words)
+        for pid, start_ticks in page.gone:
+            kept.pop((pid, start_ticks), None)
         self.rows, self._page = kept, page
         self.growth.apply(page, own_container)
 
@@ -75,9 +88,8 @@ def _percent(row: Optional[ProcessRow], process: Process, elapsed: float) -> Opt
     return max(0.0, 100 * (process.cpu_seconds - row.process.cpu_seconds) / elapsed)
 
 
-def _idle(row: ProcessRow) -> ProcessRow:
-    """A row that the delta does not name has used no CPU since."""
-    return row if row.cpu_percent == 0.0 else replace(row, cpu_percent=0.0)
+def _same_words(old: Process, new: Process) -> bool:
+    return (old.name, old.user, old.uid, old.cmdline) == (new.name, new.user, new.uid, new.cmdline)
 
 
 def tree(rows: Iterable[ProcessRow]) -> list[ProcessRow]:

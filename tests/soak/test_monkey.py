@@ -29,6 +29,7 @@ SEEDS = [(time.time_ns() // 1000 + number * 7919) % 2**32 for number in range(10
 KEYS = [
     *string.ascii_letters, *"0123456789", "slash", "colon", "question_mark", "full_stop",
     "less_than_sign", "greater_than_sign", "left_square_bracket", "right_square_bracket", "space", "tab",
+    "left_curly_bracket", "right_curly_bracket",
     "shift+tab", "delete", "backspace",
     *["up", "down", "left", "right", "pageup", "pagedown", "home", "end"] * 4,
     *["enter", "escape"] * 12, "ctrl+p", "ctrl+t", "ctrl+u", "shift+left", "shift+right", "f1",

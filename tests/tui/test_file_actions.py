@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from kdebug.expression import TargetExpression
 from kdebug.open import OpenOptions, open_target
 from kdebug.target import Target
+from kdebug.tui.session import State
 
 from .conftest import Ui, play
 
@@ -150,6 +152,47 @@ def test_a_copy_can_be_cancelled_and_resumed(
         assert tasks.all[1].state == "done" and tasks.all[1].report.resumed_bytes > 0
 
     play(f"local:{owner.pid}", script, opener=gate.opener)
+    assert (local / "large").read_bytes() == content and len(list(local.iterdir())) == 1
+
+
+@contextlib.contextmanager
+def little_room(size: int) -> Iterator[None]:
+    """No file can grow beyond `size`: as a full disk does, the kernel refuses what does not fit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_is_told_and_the_copy_goes_on_once_there_is_room(
+    remote: Path, tmp_path: Path, owner: subprocess.Popen[bytes], seed: int
+) -> None:
+    content = random.Random(seed).randbytes(12_000_000)
+    (remote / "large").write_bytes(content)
+    local = tmp_path / "local"
+    local.mkdir()
+
+    async def script(ui: Ui) -> None:
+        pane: Any = await at(ui, remote)
+        tasks = ui.screen.session.tasks
+        with little_room(8_000_000):
+            await ui.press("d")
+            await answer(ui, str(local))
+            await ui.until(lambda: tasks.all and not tasks.running)
+        assert tasks.all[0].state == "failed", tasks.all[0].line()
+        assert "File too large" in tasks.all[0].line()
+        await ui.shows("failed: ")  # whatever tab is seen
+        assert not (local / "large").exists()
+        # Nothing else is lost: the same session goes on, and so does the copy.
+        assert ui.screen.session.state is State.LIVE and pane.table.rows
+        await ui.press("d")
+        await answer(ui, str(local))
+        await ui.until(lambda: len(tasks.all) == 2 and not tasks.running, 60)
+        assert tasks.all[1].state == "done" and tasks.all[1].report.resumed_bytes > 0
+
+    play(f"local:{owner.pid}", script)
     assert (local / "large").read_bytes() == content and len(list(local.iterdir())) == 1
 
 

@@ -11,11 +11,11 @@ def test_keys_typed_right_behind_the_number_of_a_tab_reach_it() -> None:
         await ui.attached()
         screen = ui.screen
         for index, pane in enumerate(screen.panes):
-            screen.show_tab(index)
+            await screen.show_tab(index)
             # Nothing was drawn in between, and the focus is where the keys of this tab work.
             focused = screen.focused
             assert focused is not None and pane in focused.ancestors_with_self, pane.title
-        screen.show_tab(0)
+        await screen.show_tab(0)
         await ui.press("4", "l")
         await ui.shows("only listeners")
 

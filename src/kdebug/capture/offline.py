@@ -55,6 +55,8 @@ class OfflineBackend:
         self.info = self._target_info()
         self.moment: Optional[float] = None
         """Answer as of this time (Unix); None: as late as there is."""
+        self.answered: dict[str, float] = {}
+        """A request's name -> when the answer to it was taken that was last given."""
 
     # What there is
 
@@ -123,6 +125,10 @@ class OfflineBackend:
                 except (ValueError, RecursionError, ProtocolViolation):
                     raise BadBundle("the manifest's list of answers is damaged") from None
 
+    def longest_series(self) -> list[float]:
+        """The times of what was asked most often."""
+        return [at for at, _ in max(self._answers.values(), key=len, default=[])]
+
     # Answers
 
     async def send(self, request: Request[R]) -> R:
@@ -149,11 +155,27 @@ class OfflineBackend:
         return page_of(request, self._decoded(kept, request.result))
 
     def _kept(self, request: Request[Any]) -> Optional[Answer]:
-        times = self._answers.get(question(request, self.info.pid))
+        times = self._until_now(request)
         if not times:
             return None
+        at, name = times[-1]
+        self.answered[request.name] = at
+        return self._load(name)
+
+    def _until_now(self, request: Request[Any]) -> list[tuple[float, str]]:
+        """(time, member) of every answer up to the moment; the first one where all are later."""
+        times = self._answers.get(question(request, self.info.pid), [])
         index = len(times) if self.moment is None else bisect_right([at for at, _ in times], self.moment)
-        return self._load(times[max(0, index - 1)][1])
+        return times[: max(1, index)]
+
+    def series(self, request: Request[R], most: int) -> list[tuple[float, R]]:
+        """The last `most` answers up to the moment, whole, each with its time; refusals are left out."""
+        found: list[tuple[float, R]] = []
+        for at, name in self._until_now(request)[-most:]:
+            kept = self._load(name)
+            if kept.answer is not None:
+                found.append((at, self._decoded(kept, request.result)))
+        return found
 
     def _load(self, name: str) -> Answer:
         if name not in self._held:

@@ -6,6 +6,7 @@ question of a recipe stops the target.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,10 @@ NEEDS = {
 """The ability without which a question is refused, or answered in part."""
 
 
+AGENT_MEMORY_BYTES = 24 * 2**20
+"""What the agent may come to hold meanwhile."""
+
+
 @dataclass
 class PlannedStep:
     """One step, as it would go."""
@@ -62,6 +67,24 @@ class PlannedStep:
     """Of the agent, in the pod."""
     not_taken: str = ""
     """Why nothing of it, or not all of it, would be taken."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all steps."""
+
+    artifacts: int
+    bytes_about: int
+    cpu_ms_about: float
+
+
+def cost(steps: Iterable[PlannedStep]) -> Cost:
+    found = list(steps)
+    return Cost(
+        sum(step.artifacts for step in found),
+        sum(step.bytes_about for step in found),
+        sum(step.cpu_ms_about for step in found),
+    )
 
 
 async def plan(recipe: Recipe, work: Work) -> list[PlannedStep]:

@@ -8,7 +8,6 @@ from typing import Optional
 import click
 
 from kdebug.cli import console
-from kdebug.cli.overview import attach_document, demo_document
 from kdebug.cli.verb import Common, common_options, one_target, with_target, within
 from kdebug.errors import UsageError
 from kdebug.expression import TargetExpression
@@ -33,6 +32,8 @@ def attach(target: tuple[str, ...], common: Common) -> int:
         )
 
     async def work(opened: Target) -> int:
+        from kdebug.cli.overview import attach_document
+
         document = await within(common.timeout, "attach", attach_document(opened))
         return console.emit(document, common.output)
 
@@ -51,6 +52,8 @@ def demo(common: Common) -> int:
         return run_ui(expression, common, tour=True)
 
     async def work(target: Target) -> int:
+        from kdebug.cli.overview import demo_document
+
         return console.emit(await within(common.timeout, "demo", demo_document(target)), common.output)
 
     return with_target(expression, common, work)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from kdebug.capture.plan import PlannedStep, looking, plan
+from kdebug.capture.plan import AGENT_MEMORY_BYTES, PlannedStep, cost
 from kdebug.capture.recipe import Recipe
-from kdebug.capturing import opened
+from kdebug.capturing import opened, planned
 from kdebug.cli.console import Document, emit
 from kdebug.cli.table import size, table
 from kdebug.cli.verb import Common, within
@@ -19,17 +19,15 @@ async def dry_run(expression: TargetExpression, common: Common, recipe: Recipe) 
     """Opens the target (of a pod: with a toolbox, as any verb does) and takes nothing."""
     async with contextlib.AsyncExitStack() as stack:
         found = await opened(expression, common.open_options(), stack)
-        work = looking(recipe, found.target, found.cluster, found.pod)
-        work.gone = found.problem
-        steps = await within(common.timeout, "the dry run", plan(recipe, work))
+        steps = await within(common.timeout, "the dry run", planned(found, recipe))
         rung = found.target.rung if found.target is not None else ""
+    total = cost(steps)
     data = {
         "recipe": recipe.name, "target": str(expression), "rung": rung,
         "steps": [dataclasses.asdict(step) for step in steps],
-        "artifacts": sum(step.artifacts for step in steps),
-        "bytes_about": sum(step.bytes_about for step in steps),
-        "agent_cpu_ms_about": round(sum(step.cpu_ms_about for step in steps), 1),
-        "agent_memory_bytes_about": 24 * 2**20, "pause_seconds": 0,
+        "artifacts": total.artifacts, "bytes_about": total.bytes_about,
+        "agent_cpu_ms_about": round(total.cpu_ms_about, 1),
+        "agent_memory_bytes_about": AGENT_MEMORY_BYTES, "pause_seconds": 0,
         "max_bytes": recipe.max_bytes, "deadline_seconds": recipe.deadline,
     }  # fmt: skip
     return emit(Document(data, lambda wide: plan_lines(steps, data)), common.output)

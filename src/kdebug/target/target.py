@@ -22,6 +22,7 @@ from kdebug.protocol.record import replace
 from kdebug.protocol.system import Access, AgentInfo, CgroupInfo, MountPage, TargetInfo
 from kdebug.target.backend import Backend
 from kdebug.target.shell import Shells
+from kdebug.target.timeline import Timeline
 
 P = TypeVar("P")
 
@@ -47,6 +48,8 @@ class Target:
         """Unix time at which the toolbox ends whatever happens; None where nothing ends by itself."""
         self.account: tuple[str, ...] = ()
         """What was done to be here and what remains, for the note at leaving; empty where nothing does."""
+        self.timeline: Timeline | None = None
+        """Where it was recorded."""
 
     @classmethod
     async def open(cls, backend: Backend, request: ask.OpenTarget, label: str) -> Target:

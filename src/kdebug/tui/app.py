@@ -20,18 +20,17 @@ from kdebug.open import contexts, open_cluster, open_target
 from kdebug.sanitise import one_line
 from kdebug.target.options import OpenOptions
 from kdebug.tui.access import AccessPane
+from kdebug.tui.capture import CapturePane
 from kdebug.tui.files import FilesPane
 from kdebug.tui.help import HelpScreen
 from kdebug.tui.logs import LogsPane
 from kdebug.tui.network import NetworkPane
 from kdebug.tui.overview import OverviewPane
 from kdebug.tui.pane import Pane
-from kdebug.tui.picker import ContextReader, PickerScreen
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
-from kdebug.tui.session import ClusterOpener, Opener, Session
+from kdebug.tui.session import ClusterOpener, ContextReader, Opener, Session
 from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
-from kdebug.tui.tour import TourScreen
 from kdebug.tui.work import start
 
 
@@ -107,12 +106,20 @@ class KdebugApp(App[None]):
         if self.expression is not None:
             self.open_session(self.expression, self.options)
         else:
+            from kdebug.tui.picker import PickerScreen
+
             self.push_screen(PickerScreen(self.options, self.cluster_opener, self.contexts))
 
     def open_session(self, expression: TargetExpression, options: OpenOptions) -> SessionScreen:
         session = Session(expression, options, self.opener, self.cluster_opener)
-        guided = self.tour and expression.scheme == "demo"
-        screen = (TourScreen if guided else SessionScreen)(session, self.panes(session))
+        kind = SessionScreen
+        if self.tour and expression.scheme == "demo":
+            from kdebug.tui.tour import TourScreen
+
+            kind = TourScreen
+        if isinstance(self.screen, SessionScreen):
+            self.screen.pane.stop()  # not seen while a bundle lies over it
+        screen = kind(session, self.panes(session))
         self.push_screen(screen)
         return screen
 
@@ -125,7 +132,7 @@ class KdebugApp(App[None]):
             NetworkPane(session),
         ]
         panes += [LogsPane(session)] if session.has_pod else []
-        return [*panes, AccessPane(session)]
+        return [*panes, AccessPane(session), CapturePane(session)]
 
     def leave(self, screen: SessionScreen) -> None:
         """Out of a session: back to where it was opened from, or out of kdebug."""
@@ -177,8 +184,8 @@ class KdebugApp(App[None]):
 
     def tell(self, message: str) -> None:
         """A passing line at the bottom of whatever screen is there."""
-        screen = self.screen
-        if isinstance(screen, (SessionScreen, PickerScreen)):
+        screen: Any = self.screen
+        if hasattr(screen, "tell"):
             screen.tell(message)
         else:
             self.notify(one_line(message), markup=False)
@@ -201,6 +208,7 @@ def account(session: Session) -> list[str]:
     target = session.target
     # Without a target, what was tried may have left something behind: the notes say so.
     lines = list(target.account) if target is not None else list(session.notes)
+    lines += [f"Captured into {path}." for path in session.bundles]
     return lines + [f"Done in the target: {action}." for action in session.actions]
 
 

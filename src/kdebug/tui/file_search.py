@@ -159,7 +159,7 @@ class SearchScreen(ModalScreen[Optional[Hit]]):
         columns.append(Column("text", "FOUND", 0, _text, lambda hit: hit.text))
         yield Static(plain(self.asked.title), id="title")
         yield LineTable(
-            columns, lambda hit: hit.key, sort=self.asked.sort, search=lambda hit: hit.text,
+            columns, lambda hit: hit.key, sort=self.asked.sort, search=lambda hit: hit.text.casefold(),
             empty="nothing yet", id="hits",
         )  # fmt: skip
         yield Notice()

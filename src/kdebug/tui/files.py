@@ -159,7 +159,7 @@ class FilesPane(Pane):
         with Container(id="split"):
             yield LineTable(
                 COLUMNS, lambda row: row.key, sort="name", id="listing", empty="nothing here",
-                search=lambda row: row.entry.name,
+                search=lambda row: row.entry.name.casefold(),
             )  # fmt: skip
             with Vertical(id="preview"):
                 yield Static(id="caption")

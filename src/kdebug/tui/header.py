@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from kdebug.tui.session import Session, State
 from kdebug.tui.text import plain
+from kdebug.tui.time_bar import place
 from kdebug.units import age
 
 MARKS = {
@@ -55,6 +56,8 @@ class SessionHeader(Widget):
         target = self.session.target
         if target and target.rung:
             facts.append(f"rung {target.rung}")
+        timeline = self.session.timeline
+        facts += [place(timeline)] if timeline is not None and timeline.stops else []
         facts += ["read-only"] if self.session.read_only else []
         if target and target.ends_by is not None:
             facts.append(f"ends in {age(target.ends_by - time.time())}")

@@ -276,19 +276,19 @@ class NetworkPane(Pane):
         if self.has_class("detailed") and event.row is not None and not ended:
             self.connection.open(event.row)
 
-    def action_owner(self) -> None:
+    async def action_owner(self) -> None:
         row = self.table.selected
         pids = row.entry.pids if row is not None and not self.shows_interfaces else None
         if not pids:
             self.host.tell("no process is known to hold it")
         elif len(pids) == 1:
-            self._go_to(pids[0])
+            await self._go_to(pids[0])
         else:
             owners = {self._label(pid): pid for pid in pids}
 
-            def chosen(option: Optional[str]) -> None:
+            async def chosen(option: Optional[str]) -> None:
                 if option is not None:
-                    self._go_to(owners[option])
+                    await self._go_to(owners[option])
 
             self.app.push_screen(Choice("Go to the process", owners), chosen)
 
@@ -296,8 +296,8 @@ class NetworkPane(Pane):
         process = self._names.process(pid)
         return f"{pid} {process.name}" if process else str(pid)
 
-    def _go_to(self, pid: int) -> None:
-        pane = cast("SessionScreen", self.screen).show_pane(ProcessesPane)
+    async def _go_to(self, pid: int) -> None:
+        pane = await cast("SessionScreen", self.screen).show_pane(ProcessesPane)
         if pane is not None:
             pane.show_process(pid)
 

@@ -56,7 +56,7 @@ def protocol(entry: Socket) -> str:
 def search_text(row: SocketRow) -> str:
     """What `/` looks through: ":8080", "client", "estab", "udp6" all find something."""
     entry = row.entry
-    return f"{protocol(entry)} {entry.state} {entry.local} {entry.remote} {row.owner}"
+    return f"{protocol(entry)} {entry.state} {entry.local} {entry.remote} {row.owner}".casefold()
 
 
 class Names:

@@ -5,7 +5,6 @@ A pod that cannot be entered opens here too: what Kubernetes knows of it is read
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar, Optional, cast
 
 from rich.text import Text
@@ -217,7 +216,7 @@ class OverviewPane(Pane):
         wide = self.has_class("wide")
         width = max(20, (self.size.width // 2 if wide else self.size.width) - EDGES)
         rows = list(self.session.processes.rows.values())
-        target, story, now = self.session.target, self.facts.facts.story, time.time()
+        target, story, now = self.session.target, self.facts.facts.story, self.session.now
         access = access_line(self.facts.access, target.rung if target else "", self.session.read_only)
         usage = usage_lines(self.session.usage, width) + ([access] if access else [])
         self._block("usage", usage, width)
@@ -243,11 +242,11 @@ class OverviewPane(Pane):
         elif event.step > 0:
             page.scroll_down(animate=False)
 
-    def on_page_chosen(self) -> None:
+    async def on_page_chosen(self) -> None:
         finding = self.query_one(Findings).selected
         if finding is None or finding.place is None or tab_of(finding) not in self._tabs():
             return
-        pane = cast(Any, self.screen).show_title(tab_of(finding))
+        pane = await cast(Any, self.screen).show_title(tab_of(finding))
         if finding.place in (Place.PROCESS, Place.FDS):
             if finding.pid:
                 pane.show_process(finding.pid, "fds" if finding.place is Place.FDS else "summary")

@@ -17,7 +17,6 @@ from kdebug.process_model import INTERVAL_SECONDS, ProcessKey
 from kdebug.protocol.processes import FdInfo, LimitInfo, Process
 from kdebug.protocol.system import Access
 from kdebug.tui.session import Session, State
-from kdebug.usage import Sample
 
 STRETCH = 20.0
 """A part that took so long to answer is asked again after so many times that: 5 % of the time at most."""
@@ -64,12 +63,12 @@ class OverviewFacts:
             Part("the sockets", self._ask_sockets, 15.0),
             Part("descriptors", self._ask_deleted, 60.0),
             Part("limits", self._ask_files, 30.0),
-            Part("the clock", self._ask_clock, 60.0),
+            *([] if session.recorded else [Part("the clock", self._ask_clock, 60.0)]),
         ]
 
     def find(self) -> list[Finding]:
         facts, session = self.facts, self.session
-        facts.now, facts.usage = time.time(), session.usage
+        facts.now, facts.usage = session.now, session.usage
         facts.container = session.pod.container if session.pod else ""
         facts.processes = [row.process for row in session.processes.rows.values() if not row.ours]
         facts.rising = session.processes.growth.rising()
@@ -84,7 +83,7 @@ class OverviewFacts:
         for part in self.parts:
             part.due = 0.0
 
-    async def step(self, shown: Callable[[], None]) -> float:
+    async def step(self, shown: Callable[[], None]) -> Optional[float]:
         """Ask what is due, with a call of `shown` after each; the seconds until something is due again."""
         if self._generation != self.session.generation:
             self._generation = self.session.generation
@@ -97,6 +96,8 @@ class OverviewFacts:
             if part.due <= time.monotonic():
                 await self._ask(part)
                 shown()
+        if self.session.recorded:
+            return None  # until somebody goes to another sample
         return max(0.1, min((part.due for part in asked), default=0.0) - time.monotonic())
 
     async def _ask(self, part: Part) -> None:
@@ -113,8 +114,7 @@ class OverviewFacts:
         part.due = time.monotonic() + max(again, INTERVAL_SECONDS, min(STRETCH * took, MAX_STRETCH_SECONDS))
 
     async def _ask_usage(self) -> None:
-        group = await self.session.ask("usage", lambda target: target.cgroup())
-        self.session.usage.add(Sample(time.monotonic(), group))
+        await self.session.look_at_usage()
 
     async def _ask_processes(self) -> None:
         self._processes.seconds = (await self.session.look()).pause

@@ -36,8 +36,13 @@ class Notice(Static):
     Notice.mild { color: $warning; }
     """
 
+    _told = ""
+
     def tell(self, text: str, mild: bool = False) -> None:
         self.set_class(bool(text), "told")
+        if text == self._told:
+            return  # what is told anew is laid out anew, and the whole screen with it
+        self._told = text
         self.set_class(mild, "mild")
         self.update(plain(text))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Optional, cast
 
@@ -25,7 +24,7 @@ from kdebug.errors import Failed, KdebugError, NotFound, UsageError
 from kdebug.expression import TargetExpression, parse
 from kdebug.open import contexts, open_cluster
 from kdebug.recent import Recent
-from kdebug.target.cluster import Cluster, ContextInfo, Intent, PodSummary
+from kdebug.target.cluster import Cluster, Intent, PodSummary
 from kdebug.target.options import OpenOptions
 from kdebug.tui import picker_items as items_of
 from kdebug.tui.chooser import Chooser
@@ -34,15 +33,13 @@ from kdebug.tui.picker_bars import PickerHeader, PickerStatus
 from kdebug.tui.picker_feed import PodFeed
 from kdebug.tui.picker_preview import PodPreview
 from kdebug.tui.picker_rows import PodRow, PodTable
-from kdebug.tui.session import ClusterOpener
+from kdebug.tui.session import ClusterOpener, ContextReader
 from kdebug.tui.table import LineTable
 from kdebug.tui.work import start
 from kdebug.units import age
 
 if TYPE_CHECKING:
     from kdebug.tui.app import KdebugApp
-
-ContextReader = Callable[[OpenOptions], list[ContextInfo]]
 
 FLUSH_SECONDS = 0.5
 """News is shown so often at most: sorting 5,000 rows takes some of the UI's time."""

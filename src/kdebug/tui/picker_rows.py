@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import Optional
 
 from textual import events
@@ -169,12 +169,6 @@ class PodTable(LineTable[PodRow]):
     def __init__(self, id: str) -> None:
         super().__init__(columns(False), lambda row: row.key, sort="status", id=id, empty="")
         self._namespaces = self._narrow = False
-        self._in_order: tuple[object, bool] | None = None
-        """By what all rows are sorted already: a key of a filter must not sort them again."""
-
-    def show(self, rows: Iterable[PodRow]) -> None:
-        self._in_order = self._sort, self._descending
-        super().show(super()._ordered(list(rows)))
 
     def filter(self, needle: str) -> None:
         """Fuzzy. The cursor goes to the best match, and stays with it when the list changes."""
@@ -196,14 +190,7 @@ class PodTable(LineTable[PodRow]):
                 row.ranked = needle, rank
             if rank is not None:
                 found.append(row)
-        return found
-
-    def _ordered(self, rows: list[PodRow]) -> list[PodRow]:
-        if self._in_order != (self._sort, self._descending):
-            rows = super()._ordered(rows)
-        if self._needle.strip():
-            rows.sort(key=_rank)
-        return rows
+        return sorted(found, key=_rank)
 
     def show_namespaces(self, shown: bool) -> None:
         if shown != self._namespaces:

@@ -124,7 +124,7 @@ class EnvTable(LineTable[EnvVar]):
         ]
         super().__init__(
             columns, lambda e: (e.name, e.value), sort="name", id="env", empty="no variables",
-            search=lambda e: e.name,
+            search=lambda e: e.name.casefold(),
         )  # fmt: skip
 
     def _value(self, entry: EnvVar) -> Cell:

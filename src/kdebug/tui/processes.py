@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, ClassVar, Optional
 
 from textual import on
@@ -77,11 +78,6 @@ COLUMNS: list[Column[ProcessRow]] = [
 SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "STOP", "CONT", "ABRT", "KILL")
 
 
-def _search_text(row: ProcessRow) -> str:
-    process = row.process
-    return f"{process.pid} {_user(row)[0]} {process.name} {process.command}"
-
-
 class ProcessesPane(Pane):
     title = "Processes"
     hint = "enter details  t tree  s signal  < > sort  I reverse  space mark"
@@ -115,8 +111,8 @@ class ProcessesPane(Pane):
     def compose(self) -> ComposeResult:
         yield Container(
             LineTable(
-                COLUMNS, lambda row: row.key, sort="cpu", id="table", empty="no processes yet",
-                search=_search_text,
+                COLUMNS, attrgetter("key"), sort="cpu", id="table", empty="no processes yet",
+                search=ProcessRow.searched,
             ),
             ProcessDetailView(self.session),
             id="split",
@@ -135,13 +131,17 @@ class ProcessesPane(Pane):
         self.set_class(self.size.width >= self.WIDE, "wide")
 
     async def load(self) -> Optional[float]:
-        await self.session.look()
+        try:
+            await self.session.look()
+        except KdebugError:
+            self._show()  # of a sample that failed nothing stays from another one
+            raise
         self._show()
         if self.has_class("detailed"):
             self.detail.refresh_moving()
         if self._wanted is not None and self.show_process(*self._wanted):
             self._wanted = None
-        return self.model.pause
+        return None if self.session.recorded else self.model.pause
 
     def _show(self) -> None:
         rows = self.model.rows.values()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Optional, TypeVar, cast
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Key
@@ -22,6 +22,7 @@ from kdebug.tui.session import Session, State
 from kdebug.tui.shell import look_for_shell, visit, why_not
 from kdebug.tui.status import StatusLine
 from kdebug.tui.tasks import Task, TaskBar, TasksScreen
+from kdebug.tui.time_bar import TimeBar
 from kdebug.tui.work import start
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class SessionScreen(Screen[None]):
         Binding("tab", "next_tab(1)", "Next tab", show=False),
         Binding("shift+tab", "next_tab(-1)", "Previous tab", show=False),
         Binding("slash", "filter", "Filter", priority=True),
-        Binding("w", "tasks", "Copies and their progress"),
+        Binding("w", "tasks", "Copies and captures, and their progress"),
         Binding("a", "attach_again", "Attach again (to the new instance)"),
         Binding("exclamation_mark", "shell", "Shell in the toolbox"),
+        Binding("left_curly_bracket,alt+left", "time(-1)", "The sample before (of a bundle)"),
+        Binding("right_curly_bracket,alt+right", "time(1)", "The next sample (of a bundle)"),
         Binding("q", "leave", "Leave"),
         Binding("escape", "back", "Back", show=False),
     ]
@@ -64,9 +67,11 @@ class SessionScreen(Screen[None]):
         yield SessionHeader(self.session)
         yield TabBar([pane.title for pane in self.panes])
         yield Banner()
+        # The other tabs are made when they are first gone to: all six would double the time to this one.
         with ContentSwitcher(initial=self.panes[0].id, id="tabs"):
-            yield from self.panes
+            yield self.panes[0]
         yield Input(id="filter")
+        yield TimeBar(self.session)
         yield TaskBar(self.session.tasks)
         yield StatusLine(self.session)
 
@@ -74,7 +79,7 @@ class SessionScreen(Screen[None]):
         self.session.changed = self._session_changed
         self.session.tasks.changed = self._task_changed
         self.set_interval(1.0, self._tick)
-        self.show_tab(0)
+        self._show_tab(0)
         self.attach()
 
     def on_unmount(self) -> None:
@@ -91,6 +96,10 @@ class SessionScreen(Screen[None]):
 
     def pane_of(self, kind: type[P]) -> Optional[P]:
         return next((pane for pane in self.panes if isinstance(pane, kind)), None)
+
+    @on(events.ScreenResume)
+    def _seen_again(self) -> None:
+        self.pane.start()
 
     # The connection
 
@@ -136,6 +145,7 @@ class SessionScreen(Screen[None]):
         self.query_one(SessionHeader).update_state()
         self.query_one(Banner).show_state(self.session)
         self.query_one(StatusLine).refresh()
+        self.query_one(TimeBar).update_time()
         for pane in self.panes:
             if pane.seen:
                 pane.session_changed()
@@ -147,9 +157,17 @@ class SessionScreen(Screen[None]):
 
     # Tabs
 
-    def show_tab(self, index: int) -> None:
+    async def show_tab(self, index: int) -> None:
+        """Switch to a tab; everything in it is there when this returns."""
         if not 0 <= index < len(self.panes):
             return
+        pane = self.panes[index]
+        if pane.parent is None:
+            pane.display = False
+            await self.query_one("#tabs").mount(pane)
+        self._show_tab(index)
+
+    def _show_tab(self, index: int) -> None:
         self.pane.stop()
         self._index = index
         self.query_one("#tabs", ContentSwitcher).current = self.pane.id
@@ -158,42 +176,46 @@ class SessionScreen(Screen[None]):
         status.hint = self.pane.hint
         status.refresh()
         self.pane.start()
-        if self.pane.is_mounted:
-            self.pane.focus_first()  # at once: what is typed right behind the tab's number belongs to it
-        else:
-            self.call_after_refresh(self.pane.focus_first)
+        self.pane.focus_first()  # at once: what is typed right behind the tab's number belongs to it
 
-    def show_pane(self, kind: type[P]) -> Optional[P]:
+    async def show_pane(self, kind: type[P]) -> Optional[P]:
         """Switch to a tab by its class; None where this session has none of the kind."""
         pane = self.pane_of(kind)
         if pane is not None:
-            self.show_tab(self.panes.index(pane))
+            await self.show_tab(self.panes.index(pane))
         return pane
 
-    def show_title(self, title: str) -> Optional[Pane]:
+    async def show_title(self, title: str) -> Optional[Pane]:
         """The same by what stands on it."""
         index = next((index for index, pane in enumerate(self.panes) if pane.title == title), None)
         if index is None:
             return None
-        self.show_tab(index)
+        await self.show_tab(index)
         return self.panes[index]
 
-    def action_tab(self, index: int) -> None:
-        self.show_tab(index)
+    async def action_tab(self, index: int) -> None:
+        await self.show_tab(index)
 
-    def action_next_tab(self, step: int) -> None:
-        self.show_tab((self._index + step) % len(self.panes))
+    async def action_next_tab(self, step: int) -> None:
+        await self.show_tab((self._index + step) % len(self.panes))
 
     @on(TabBar.Picked)
-    def _picked(self, event: TabBar.Picked) -> None:
-        self.show_tab(event.index)
+    async def _picked(self, event: TabBar.Picked) -> None:
+        await self.show_tab(event.index)
+
+    def action_time(self, step: int) -> None:
+        self.session.go_in_time(step)
 
     # Filter
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
-        """A slash or a number typed into a field is just that; a shell is offered where there is one."""
+        """A slash or a number typed into a field is just that; a shell is offered where there is one, and
+        another time where there is a recording."""
         if action == "shell":
             return not why_not(self.session)
+        if action == "time":
+            timeline = self.session.timeline
+            return timeline is not None and bool(timeline.stops)
         return not (action in ("filter", "tab") and isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
@@ -261,7 +283,7 @@ class SessionScreen(Screen[None]):
             if yes:
                 self.host.leave(self)
 
-        copies = f"{running} cop{'y is' if running == 1 else 'ies are'} still running"
-        self.app.push_screen(
-            Confirm(f"{copies}: leave and stop?", "The same copy goes on later."), answered
-        )
+        works = "copy or capture is" if running == 1 else "copies or captures are"
+        question = f"{running} {works} still running: leave and stop?"
+        warning = "The same copy goes on later; of a capture there is what it took until now."
+        self.app.push_screen(Confirm(question, warning), answered)

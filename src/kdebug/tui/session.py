@@ -19,16 +19,21 @@ from kdebug.errors import ConnectionLost, Failed, KdebugError, ProtocolViolation
 from kdebug.expression import OWNERS, TargetExpression
 from kdebug.open import knows_pod, open_cluster
 from kdebug.process_model import ProcessModel
+from kdebug.protocol.requests import GetCgroup, ListProcesses
 from kdebug.target import Target
-from kdebug.target.cluster import Cluster, PodRef, Story
+from kdebug.target.cluster import Cluster, ContextInfo, PodRef, Story
 from kdebug.target.options import OpenOptions
+from kdebug.target.timeline import Timeline
 from kdebug.tui.tasks import Tasks
-from kdebug.usage import Usage
+from kdebug.usage import MAX_SAMPLES, Sample, Usage
 
 T = TypeVar("T")
 Opener = Callable[[TargetExpression, OpenOptions], contextlib.AbstractAsyncContextManager[Target]]
 ClusterOpener = Callable[[OpenOptions], contextlib.AbstractAsyncContextManager[Cluster]]
+ContextReader = Callable[[OpenOptions], list[ContextInfo]]
 
+TREND_SAMPLES = 16
+"""Of a recording's process table that are looked at for one of them."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries to reach the toolbox again; the last one repeats."""
 
@@ -88,10 +93,14 @@ class Session:
         """What the user must know: what was created, what is missing."""
         self.actions: list[str] = []
         """What was changed in the target, for the note at leaving."""
+        self.bundles: list[str] = []
+        """What was captured into, for the same note."""
         self.tasks = Tasks()
         self.pending: dict[int, tuple[str, float]] = {}
         """What is being waited for, and since when (monotonic)."""
         self._serial = 0
+        self._looked_back = 0
+        """The generation that the process table was last made for, of a recording."""
         self.generation = 0
         """How often a target was opened: what an older one answered belongs to the old instance."""
         self.changed: Callable[[], None] = lambda: None
@@ -111,6 +120,28 @@ class Session:
         if self._has_pod is None:
             self._has_pod = knows_pod(self.expression)
         return self._has_pod
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is a bundle, which answers the same however often it is asked."""
+        return self.expression.scheme == "bundle"
+
+    @property
+    def timeline(self) -> Optional[Timeline]:
+        return self.target.timeline if self.target is not None else None
+
+    @property
+    def now(self) -> float:
+        """Unix time, of a recording that of the sample that is looked at."""
+        return self.timeline.now if self.timeline is not None else time.time()
+
+    def go_in_time(self, step: int) -> None:
+        """To an earlier or later sample: whatever is shown is asked anew."""
+        timeline = self.timeline
+        if timeline is not None and 0 <= timeline.index + step < len(timeline.stops):
+            timeline.go(timeline.index + step)
+            self.generation += 1
+            self.changed()
 
     async def open(self, wait: bool = False) -> Target:
         """Attach; `wait`: once the container starts. Raises what `open_target` raises; then the state is
@@ -191,11 +222,34 @@ class Session:
 
     async def look(self) -> ProcessModel:
         """The process table as it is now, by what changed since the last look."""
+        if self.timeline is not None:
+            return await self._look_back(self.timeline)
         generation, since = self.generation, self.processes.since
         page = await self.ask("the processes", lambda target: target.processes(since=since))
         if generation == self.generation and since == self.processes.since and self.target is not None:
             self.processes.apply(page, self.target.info.agent_container)
         return self.processes
+
+    async def _look_back(self, timeline: Timeline) -> ProcessModel:
+        """As of a sample: from the samples until then, for CPU% and for who grows."""
+        if self._looked_back != self.generation:
+            self.processes.forget()
+            self.processes.rows = {}
+            await self.ask("the processes", lambda target: target.processes())  # raises what was met then
+            self._looked_back = self.generation
+            for _, page in timeline.series(ListProcesses(), TREND_SAMPLES):
+                self.processes.apply(page, self.target.info.agent_container if self.target else None)
+        return self.processes
+
+    async def look_at_usage(self) -> None:
+        """One more sample of the cgroup, or all until the one that is looked at."""
+        group = await self.ask("usage", lambda target: target.cgroup())
+        if self.timeline is None:
+            self.usage.add(Sample(time.monotonic(), group))
+            return
+        self.usage.forget()
+        for at, told in self.timeline.series(GetCgroup(), MAX_SAMPLES):
+            self.usage.add(Sample(at, told))
 
     async def ask(self, what: str, question: Callable[[Target], Awaitable[T]]) -> T:
         """The answer; raises `KdebugError`. `what` is shown while it is waited for: "the processes"."""

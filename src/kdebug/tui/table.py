@@ -14,8 +14,9 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -88,6 +89,9 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         Binding("I", "sort_reverse", "Reverse the order", show=False),
     ]
 
+    virtual_size = Reactive(Size(0, 0), layout=False)
+    """How long the list is changes nothing around it: nobody gives a table the height of its rows."""
+
     min_flexible: int = MIN_FLEXIBLE
     """Optional columns leave before the flexible one gets narrower."""
 
@@ -115,32 +119,40 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         id: Optional[str] = None,
         empty: str = "nothing",
     ) -> None:
+        """`search`: what a row is found by, casefolded."""
         super().__init__(id=id)
         self._columns = list(columns)
         self._key = key
-        self._search = search or (lambda row: " ".join(column.cell(row)[0] for column in self._columns))
+        self._search = search or self._every_cell
         self._all: list[Row] = []
         self._rows: list[Row] = []
         self._needle = ""
         self._sort = next((column for column in self._columns if column.name == sort), None)
         self._descending = self._sort.descending if self._sort else False
-        self._texts: dict[Hashable, tuple[Row, str]] = {}
-        """What each row is searched by: made once for a row, looked at with every letter of a filter."""
+        self._found: Optional[list[tuple[str, Row]]] = None
+        """What `_found_by` left, each with what it is searched by: a letter more is looked for there."""
+        self._found_by = ""
         self._cursor = 0
         self._touched = False
         """Until somebody moves it, the cursor stays on the first line."""
         self._marked: set[Hashable] = set()
         self._styles: dict[str, Style] = {}
+        self._base = Style()
+        self._shown: list[tuple[Column[Row], int]] = []
         self._shift = 0
         """Characters of the flexible column that are left of the screen."""
         self.empty = empty
         """What is said where there are no rows."""
+
+    def _every_cell(self, row: Row) -> str:
+        return " ".join(column.cell(row)[0] for column in self._columns).casefold()
 
     # Rows
 
     def show(self, rows: Iterable[Row]) -> None:
         """Replace all rows; sort, filter and selection stay."""
         self._all = list(rows)
+        self._sort_all()
         self._arrange()
 
     def filter(self, needle: str) -> None:
@@ -213,19 +225,25 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         if descending is None:
             descending = not self._descending if column is self._sort else column.descending
         self._sort, self._descending = column, descending
+        self._sort_all()
         self._arrange()
 
     def unsort(self) -> None:
         """In the order in which `show` was given the rows (a tree)."""
         self._sort = None
 
+    def _sort_all(self) -> None:
+        """All rows, so that a letter of a filter has nothing to sort."""
+        if self._sort is not None and self._sort.sort is not None:
+            self._all = sorted(self._all, key=self._sort.sort, reverse=self._descending)
+        self._found = None
+
     def _arrange(self) -> None:
-        """Filter and sort; keep the selected row selected and on its line of the screen."""
+        """Filter; keep the selected row selected and on its line of the screen."""
         before = self.selected
         key = self._key(before) if before is not None and self._touched else None
         line = self._cursor - int(self.scroll_y)
-        rows = self._ordered(self._matching() if self._needle else list(self._all))
-        self._rows = rows
+        self._rows = rows = self._matching() if self._needle else self._all
         self.virtual_size = Size(self.size.width, len(rows) + 1)
         index = self._index_of(key) if key is not None else None
         if index is not None:
@@ -239,38 +257,30 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         if (before is None) != (after is None) or after is not before:
             self.post_message(self.Highlighted(self, after))
 
-    def _ordered(self, rows: list[Row]) -> list[Row]:
-        if self._sort is not None and self._sort.sort is not None:
-            rows.sort(key=self._sort.sort, reverse=self._descending)
-        return rows
-
     def _matching(self) -> list[Row]:
-        words = self._needle.split()
-        texts: dict[Hashable, tuple[Row, str]] = {}
-        matching = []
-        for row in self._all:
-            key = self._key(row)
-            found = self._texts.get(key)
-            if found is None or found[0] is not row:
-                found = row, self._search(row).casefold()
-            texts[key] = found
-            if all(word in found[1] for word in words):
-                matching.append(row)
-        self._texts = texts
-        return matching
+        found = self._found
+        if found is None or not self._needle.startswith(self._found_by):
+            found = [(self._search(row), row) for row in self._all]
+        for word in self._needle.split():
+            found = [pair for pair in found if word in pair[0]]
+        self._found, self._found_by = found, self._needle
+        return [row for _, row in found]
 
     def _index_of(self, key: Hashable) -> Optional[int]:
-        return next((index for index, row in enumerate(self._rows) if self._key(row) == key), None)
+        return next((index for index, own in enumerate(map(self._key, self._rows)) if own == key), None)
 
     # Moving
 
     def _move_to(self, index: int) -> None:
         index = max(0, min(index, len(self._rows) - 1))
-        if index != self._cursor and self._rows:
+        before, top = self._cursor, self.scroll_y
+        if index != before and self._rows:
             self._cursor = index
             self.post_message(self.Highlighted(self, self.selected))
         self._reveal()
-        self.refresh()
+        if self.scroll_y == top:  # else all is drawn anyway
+            for changed in (before, self._cursor):
+                self.refresh_line(changed + 1)
 
     def _reveal(self) -> None:
         visible = max(1, self.size.height - 1)
@@ -365,11 +375,17 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
             widths.append(column.width + extra)
         return [(column, size or rest) for column, size in zip(shown, widths)]
 
+    def watch_virtual_size(self, size: Size) -> None:
+        self._scroll_update(size)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # Once for all lines: what a style is made of takes longer to find than a line's text.
+        self._styles = self._styles or styles(self.app.theme_variables)
+        self._base, self._shown = self.rich_style, self._layout(self.size.width)
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        if not self._styles:
-            self._styles = styles(self.app.theme_variables)
-        base = self.rich_style
+        width, base = self.size.width, self._base
         if y == 0:
             return self._header(width)
         index = int(self.scroll_y) + y - 1
@@ -382,7 +398,7 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
     def _header(self, width: int) -> Strip:
         style = self.get_component_rich_style("linetable--header")
         segments = [Segment("  ", style)]
-        for column, size in self._layout(width):
+        for column, size in self._shown:
             arrow = ("▼" if self._descending else "▲") if column is self._sort else ""
             room = size - len(arrow)
             title = fit(column.title, min(room, len(column.title)))
@@ -399,7 +415,7 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         marked = self._key(row) in self._marked
         lead = (">" if at_cursor else " ") + (MARK if marked else " ")
         segments = [Segment(lead, base)]
-        for column, size in self._layout(width):
+        for column, size in self._shown:
             text, name = column.cell(row)
             if self._shift and not column.width:
                 text = "…" + text[self._shift + 1 :]

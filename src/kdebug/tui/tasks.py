@@ -1,4 +1,4 @@
-"""Copies in the background: each with its progress, each can be cancelled, none is lost sight of."""
+"""Copies and captures in the background: each shows its progress and can be cancelled, none is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Copy = Callable[[Watcher, TransferReport], Awaitable[TransferReport]]
 
 
 class Task:
-    """One copy."""
+    """One copy or capture."""
 
     def __init__(self, name: str, copy: Copy, changed: Callable[[Task], None]) -> None:
         self.name = name
@@ -138,7 +138,8 @@ class TaskBar(Widget):
     """One line while something is copied."""
 
     DEFAULT_CSS = """
-    TaskBar { height: 1; background: $surface; color: $accent; display: none; padding: 0 1; }
+    TaskBar { height: 1; background: $surface; color: $accent; display: none; padding: 0 1;
+        text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -180,7 +181,7 @@ class TasksScreen(Dialog[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,w", "dismiss", "Close"),
-        Binding("x", "cancel", "Cancel this copy"),
+        Binding("x", "cancel", "Cancel it"),
     ]
 
     def __init__(self, tasks: Tasks) -> None:
@@ -190,12 +191,12 @@ class TasksScreen(Dialog[None]):
     def compose(self) -> ComposeResult:
         columns: list[Column[Task]] = [
             Column("state", "STATE", 10, _state),
-            Column("name", "COPY", 44, lambda task: (task.name, PLAIN)),
+            Column("name", "WHAT", 44, lambda task: (task.name, PLAIN)),
             Column("line", "PROGRESS", 0, lambda task: (task.line(), DIM)),
         ]
         with Vertical():
-            yield Static(Text("Copies of this session   [x] cancel   [esc] close", "bold"))
-            yield LineTable(columns, id, id="tasks", empty="nothing was copied yet")
+            yield Static(Text("Copies and captures of this session   [x] cancel   [esc] close", "bold"))
+            yield LineTable(columns, id, id="tasks", empty="nothing was copied or captured yet")
             yield Static(id="line")
 
     def on_mount(self) -> None:

@@ -166,7 +166,6 @@ class TourScreen(SessionScreen):
         self._asked = False
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.mount(TourPanel(id="tour"), before=self.query_one(StatusLine))
         self.set_interval(LOOK_SECONDS, self._look)
         self.call_after_refresh(self._show)
