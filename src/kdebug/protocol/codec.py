@@ -140,7 +140,7 @@ def _optional(arguments: tuple[Any, ...]) -> Decoder:
 
 def _tuple(arguments: tuple[Any, ...]) -> Decoder:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return _sequence(_decoder(arguments[0]))
+        return _integers if arguments[0] is int else _sequence(_decoder(arguments[0]))
     decoders = tuple(_decoder(argument) for argument in arguments)
 
     def fixed(value: Any) -> tuple[Any, ...]:
@@ -158,6 +158,17 @@ def _sequence(decode: Decoder) -> Decoder:
         return tuple([decode(item) for item in value])
 
     return sequence
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    """A column of a table, in one look at all of them."""
+    if type(value) is not list:
+        raise _wrong(value, "a list")
+    if value and (
+        set(map(type, value)) != {int} or not -_INT_LIMIT < min(value) <= max(value) < _INT_LIMIT
+    ):
+        return tuple([_integer(item) for item in value])  # which says what is wrong
+    return tuple(value)
 
 
 def _dict(arguments: tuple[Any, ...]) -> Decoder:
