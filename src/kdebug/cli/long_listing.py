@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
 from kdebug.cli.files import HEADERS
-from kdebug.cli.table import UNKNOWN, cut, rfc3339, size
+from kdebug.cli.table import UNKNOWN, cut_all, rfc3339, size
 from kdebug.protocol.files import Entry
 from kdebug.protocol.search import EntryTable
-from kdebug.sanitise import one_line
+from kdebug.sanitise import one_line, one_line_each
 from kdebug.target.search import entries_of
 from kdebug.units import KIND_BITS, mode_text
 
@@ -69,25 +69,27 @@ def long_lines(rows: list[Row], human: bool) -> list[str]:
     seconds = [None if row[2] is None else row[2] // NANO for row in rows]
     times = _column("MODIFIED", set(seconds), _time_text)
     shared = _shared_texts({row[3] for row in rows})
-    sizes = _sizes(rows, human)
+    sizes, names = _sizes_and_names(rows, human)
     width = max(len("SIZE"), *map(len, sizes), 0)
-    names = [one_line(row[0] if row[4] is None else _name(row[4])) for row in rows]
-    lines = [
+    lines = [f"{shared[()]}  {'SIZE':>{width}}  {times['MODIFIED']}  NAME"]
+    lines += [
         f"{shared[row[3]]}  {length:>{width}}  {times[second]}  {name}"
         for row, length, second, name in zip(rows, sizes, seconds, names, strict=True)
     ]
     _add_errors(lines, rows, names)
-    header = f"{shared[()]}  {'SIZE':>{width}}  {times['MODIFIED']}  NAME"
-    return [cut(line.rstrip()) for line in (header, *lines)]
+    return cut_all(line.rstrip() for line in lines)
 
 
-def _sizes(rows: list[Row], human: bool) -> list[str]:
+def _sizes_and_names(rows: list[Row], human: bool) -> tuple[list[str], list[str]]:
     shown_size = size if human else str
     sizes = [UNKNOWN if row[1] is None else shown_size(row[1]) for row in rows]
+    names = one_line_each([row[0] for row in rows])
     for place, (*_, entry) in enumerate(rows):
         if entry is not None and entry.device_number:
             sizes[place] = one_line(entry.device_number)
-    return sizes
+        if entry is not None and entry.link_target is not None:
+            names[place] = one_line(f"{entry.name} -> {entry.link_target}")
+    return sizes, names
 
 
 def _column(
@@ -110,15 +112,11 @@ def _shared_texts(seen: set[Facts]) -> dict[Facts, str]:
 
 
 def _add_errors(lines: list[str], rows: list[Row], names: list[str]) -> None:
-    """In a column of their own, behind the longest name."""
+    """In a column of their own, behind the longest name; `lines` begins with the header."""
     wrong = [(place, row[4].error) for place, row in enumerate(rows) if row[4] is not None and row[4].error]
-    width = max(map(len, names)) if wrong else 0
+    width = max(len("NAME"), *map(len, names)) if wrong else 0
     for place, error in wrong:
-        lines[place] += " " * (width - len(names[place])) + "  " + one_line(error)
-
-
-def _name(entry: Entry) -> str:
-    return entry.name if entry.link_target is None else f"{entry.name} -> {entry.link_target}"
+        lines[place + 1] += " " * (width - len(names[place])) + "  " + one_line(error)
 
 
 def _mode_text(mode: int) -> str:

@@ -140,7 +140,7 @@ def _optional(arguments: tuple[Any, ...]) -> Decoder:
 
 def _tuple(arguments: tuple[Any, ...]) -> Decoder:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return _integers if arguments[0] is int else _sequence(_decoder(arguments[0]))
+        return _COLUMNS.get(arguments[0]) or _sequence(_decoder(arguments[0]))
     decoders = tuple(_decoder(argument) for argument in arguments)
 
     def fixed(value: Any) -> tuple[Any, ...]:
@@ -161,14 +161,24 @@ def _sequence(decode: Decoder) -> Decoder:
 
 
 def _integers(value: Any) -> tuple[int, ...]:
-    """A column of a table, in one look at all of them."""
-    if type(value) is not list:
-        raise _wrong(value, "a list")
-    if value and (
-        set(map(type, value)) != {int} or not -_INT_LIMIT < min(value) <= max(value) < _INT_LIMIT
+    """A column of a table, in one look where all are right."""
+    if (
+        type(value) is list
+        and set(map(type, value)) == {int}
+        and -_INT_LIMIT < min(value) <= max(value) < _INT_LIMIT
     ):
-        return tuple([_integer(item) for item in value])  # which says what is wrong
-    return tuple(value)
+        return tuple(value)
+    return cast("tuple[int, ...]", _sequence(_integer)(value))
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    """Likewise."""
+    if type(value) is list and set(map(type, value)) == {str} and "".join(value).isascii():
+        return tuple(value)
+    return cast("tuple[str, ...]", _sequence(_string)(value))
+
+
+_COLUMNS: dict[Any, Decoder] = {int: _integers, str: _strings}
 
 
 def _dict(arguments: tuple[Any, ...]) -> Decoder:
