@@ -46,7 +46,14 @@ class Bench:
         self.node, self.folder, self.mib, self.rounds = node, folder, mib, rounds
         self.namespace = node.namespace("privileged")
         self.kubectl = [str(BIN / "kubectl"), "--kubeconfig", str(node.kubeconfig), "-n", self.namespace]
-        self.flags = ["--kubeconfig", str(node.kubeconfig), "-n", self.namespace, "-c", "app"]
+        self.flags = [
+            "--kubeconfig",
+            str(node.kubeconfig),
+            "--namespace",
+            self.namespace,
+            "--container",
+            "app",
+        ]
 
     def timed(self, *command: str, output: str | None = None) -> float:
         started = time.perf_counter()
@@ -153,14 +160,14 @@ class Bench:
         fill = f"mkdir /scratch/logs && seq {LOG_LINES} | sed 's|.*|{line}|' > /scratch/log"
         fill += f" && for i in $(seq {LOGS}); do cp /scratch/log /scratch/logs/$i; done"
         self.busybox("sh", "-c", fill + "; echo error: the needle code=4711 >> /scratch/logs/7")
-        for title, flag, pattern in (
-            ("plain", "-F", "the needle"),
-            ("regex", "-E", "needle.*code=[0-9]+$"),
+        for title, our_flags, flags, pattern in (
+            ("plain", "-rF", "-rF", "the needle"),
+            ("regex", "-r", "-rE", "needle.*code=[0-9]+$"),
         ):
             ours, theirs = [], []
             for _ in range(self.rounds):
-                ours.append(self.kdebug("grep", "-r", flag, pattern, "big:/scratch/logs"))
-                theirs.append(self.busybox("grep", "-r", flag, pattern, "/scratch/logs"))
+                ours.append(self.kdebug("grep", our_flags, pattern, "big:/scratch/logs"))
+                theirs.append(self.busybox("grep", flags, pattern, "/scratch/logs"))
             times = [statistics.median(values) for values in (ours, theirs)]
             say(f"grep -r, {title}, {LOGS} files, whole process", times[0], "s")
             say("kubectl exec -- busybox grep -r", times[1], "s")

@@ -42,11 +42,16 @@ def rows_of_page(page: EntryTable) -> Iterable[Row]:
     ):
         return rows_of_entries(entries_of(page))
     count = len(page.names)
-    sizes, times, *facts = (
-        column if len(column) == count else column * count
-        for column in (page.sizes, page.mtimes_ns, page.modes, page.links, page.uids, page.gids)
+    sizes, times = (
+        column if len(column) == count else column * count for column in (page.sizes, page.mtimes_ns)
     )
-    return zip(page.names, sizes, times, zip(*facts), itertools.repeat(None))
+    columns = (page.modes, page.links, page.uids, page.gids)
+    facts: Iterable[Facts] = zip(
+        *(column if len(column) == count else column * count for column in columns)
+    )
+    if all(len(column) == 1 for column in columns):
+        facts = itertools.repeat(tuple(column[0] for column in columns))
+    return zip(page.names, sizes, times, facts, itertools.repeat(None))
 
 
 def rows_of_entries(entries: Iterable[Entry]) -> Iterable[Row]:
@@ -66,30 +71,44 @@ def ordered_rows(rows: list[Row], sort: str, reverse: bool) -> list[Row]:
 
 def long_lines(rows: list[Row], human: bool) -> list[str]:
     """`HEADERS` and what belongs below them, each as wide as its widest, as `table` writes them."""
-    seconds = [None if row[2] is None else row[2] // NANO for row in rows]
-    times = _column("MODIFIED", set(seconds), _time_text)
-    shared = _shared_texts({row[3] for row in rows})
-    sizes, names = _sizes_and_names(rows, human)
+    # Once over the rows, which lie about in memory once they are sorted, and from there by columns.
+    names, sizes, times, facts, entries = (
+        map(list, zip(*rows, strict=True)) if rows else ([], [], [], [], [])
+    )
+    seconds = [None if time is None else time // NANO for time in times]
+    second_texts = _column("MODIFIED", set(seconds), _time_text)
+    shared = _shared_texts(set(facts))
+    special = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
+    sizes, names = _size_texts(sizes, special, human), _name_texts(names, special)
     width = max(len("SIZE"), *map(len, sizes), 0)
-    lines = [f"{shared[()]}  {'SIZE':>{width}}  {times['MODIFIED']}  NAME"]
+    lines = [f"{shared[()]}  {'SIZE':>{width}}  {second_texts['MODIFIED']}  NAME"]
     lines += [
-        f"{shared[row[3]]}  {length:>{width}}  {times[second]}  {name}"
-        for row, length, second, name in zip(rows, sizes, seconds, names, strict=True)
+        f"{shared[fact]}  {length:>{width}}  {second_texts[second]}  {name}"
+        for fact, length, second, name in zip(facts, sizes, seconds, names, strict=True)
     ]
-    _add_errors(lines, rows, names)
+    _add_errors(lines, special, names)
     return cut_all(line.rstrip() for line in lines)
 
 
-def _sizes_and_names(rows: list[Row], human: bool) -> tuple[list[str], list[str]]:
+Special = list[tuple[int, Entry]]
+"""Those with more to say, with their places."""
+
+
+def _size_texts(sizes: list[int | None], special: Special, human: bool) -> list[str]:
     shown_size = size if human else str
-    sizes = [UNKNOWN if row[1] is None else shown_size(row[1]) for row in rows]
-    names = one_line_each([row[0] for row in rows])
-    for place, (*_, entry) in enumerate(rows):
-        if entry is not None and entry.device_number:
-            sizes[place] = one_line(entry.device_number)
-        if entry is not None and entry.link_target is not None:
-            names[place] = one_line(f"{entry.name} -> {entry.link_target}")
-    return sizes, names
+    texts = [UNKNOWN if length is None else shown_size(length) for length in sizes]
+    for place, entry in special:
+        if entry.device_number:
+            texts[place] = one_line(entry.device_number)
+    return texts
+
+
+def _name_texts(names: list[str], special: Special) -> list[str]:
+    texts = one_line_each(names)
+    for place, entry in special:
+        if entry.link_target is not None:
+            texts[place] = one_line(f"{entry.name} -> {entry.link_target}")
+    return texts
 
 
 def _column(
@@ -111,9 +130,9 @@ def _shared_texts(seen: set[Facts]) -> dict[Facts, str]:
     return texts | {(): "  ".join(map(dict.__getitem__, columns, HEADERS))}
 
 
-def _add_errors(lines: list[str], rows: list[Row], names: list[str]) -> None:
+def _add_errors(lines: list[str], special: Special, names: list[str]) -> None:
     """In a column of their own, behind the longest name; `lines` begins with the header."""
-    wrong = [(place, row[4].error) for place, row in enumerate(rows) if row[4] is not None and row[4].error]
+    wrong = [(place, entry.error) for place, entry in special if entry.error]
     width = max(len("NAME"), *map(len, names)) if wrong else 0
     for place, error in wrong:
         lines[place + 1] += " " * (width - len(names[place])) + "  " + one_line(error)
