@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from kdebug.channel.subprocess import SubprocessChannel, local_agent_command
-from kdebug.cli.listing import fetch_entries, listing_lines, ordered
+from kdebug.cli.long_listing import long_lines, ordered_rows, rows_of_page
 from kdebug.protocol import requests as ask
 from kdebug.protocol.grep import Grep
 from kdebug.protocol.search import MAX_DEPTH, Checksum, DiskUsage, Find
 from kdebug.target import Target
 from kdebug.target.connection import Connection
-from kdebug.target.search import search_pages
+from kdebug.target.search import search_pages, tables
 
 ENTRIES = 100_000
 FILES, FILE_BYTES = 2000, 512 * 1024
@@ -104,8 +104,8 @@ async def listing(target: Target, folder: str) -> None:
     await target.backend.send(ask.ListDir(path=folder, limit=ask.MAX_PAGE))
     say(f"first page of a directory of {ENTRIES} entries", time.perf_counter() - started, "s", "<= 0.3")
     started = time.perf_counter()
-    entries, _ = await fetch_entries(target, folder, None, "a")
-    lines = listing_lines(ordered(entries, "name", False), True, False)
+    rows = [row async for page in tables(target, folder) for row in rows_of_page(page)]
+    lines = long_lines(ordered_rows(rows, "name", False), False)
     assert len(lines) == ENTRIES + 1
     ours = time.perf_counter() - started
     say("ls -la of it, session open, sorted and formatted", ours, "s", "-")

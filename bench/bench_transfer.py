@@ -1,12 +1,13 @@
-"""Copies on the test node against kubectl, in one run. Needs root.
+"""Copies, listings and searches on the test node against kubectl, in one run. Needs root.
 
 Ours and theirs take turns and the medians of whole processes count. `kubectl exec cat` and `kubectl cp` run
-in a container with a busybox, for the target itself has neither cat nor tar.
+in a container with a busybox, for the target itself has neither cat nor tar; so do its ls and grep.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import os
 import statistics
@@ -22,7 +23,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.node.support import images, targets
 from tests.node.support.node import Node
 
+from kdebug.cli.long_listing import long_lines, ordered_rows, rows_of_page
+from kdebug.expression import parse
+from kdebug.open import open_target
+from kdebug.protocol.requests import MAX_PAGE
+from kdebug.protocol.search import ListTable
+from kdebug.target.options import OpenOptions, PodOptions
+from kdebug.target.search import tables
+
 BIN = Path(sys.executable).parent
+ENTRIES = 100_000
+LOGS, LOG_LINES = 2000, 7200
+"""Half a MiB each."""
 
 
 def say(name: str, value: float, unit: str, aim: str = "-") -> None:
@@ -34,7 +46,14 @@ class Bench:
         self.node, self.folder, self.mib, self.rounds = node, folder, mib, rounds
         self.namespace = node.namespace("privileged")
         self.kubectl = [str(BIN / "kubectl"), "--kubeconfig", str(node.kubeconfig), "-n", self.namespace]
-        self.flags = ["--kubeconfig", str(node.kubeconfig), "-n", self.namespace, "-c", "app"]
+        self.flags = [
+            "--kubeconfig",
+            str(node.kubeconfig),
+            "--namespace",
+            self.namespace,
+            "--container",
+            "app",
+        ]
 
     def timed(self, *command: str, output: str | None = None) -> float:
         started = time.perf_counter()
@@ -102,11 +121,64 @@ class Bench:
             times.append(self.kdebug("cp", "-f", str(self.folder / "copy"), "big:/scratch/up"))
         say("cp into the target, fsync included", self.mib / statistics.median(times), "MiB/s", "report")
 
+    def busybox(self, *words: str) -> float:
+        return self.timed(*self.kubectl, "exec", "big", "-c", "writer", "--", "busybox", *words)
+
+    def listing(self) -> None:
+        make = f"mkdir /scratch/many && cd /scratch/many && seq -w {ENTRIES} | sed s/^/file-/ | xargs touch"
+        self.busybox("sh", "-c", make)
+        firsts, opened, whole, theirs = [], [], [], []
+        for _ in range(self.rounds):
+            first, all_of_it = asyncio.run(self._in_open_session("/scratch/many"))
+            firsts.append(first)
+            opened.append(all_of_it)
+            whole.append(self.kdebug("ls", "-la", "big:/scratch/many"))
+            theirs.append(self.busybox("ls", "-la", "/scratch/many"))
+        times = [statistics.median(values) for values in (firsts, opened, whole, theirs)]
+        say(f"first page of a directory of {ENTRIES} entries, session open", times[0], "s", "<= 0.3")
+        say("the whole of it, session open, sorted and formatted", times[1], "s")
+        say("kdebug ls -la, whole process", times[2], "s")
+        say("kubectl exec -- busybox ls -la, whole process", times[3], "s")
+        say("  ratio, session open", times[1] / times[3], "", "<= 1.5")
+        say("  ratio, whole process", times[2] / times[3], "", "report")
+
+    async def _in_open_session(self, folder: str) -> tuple[float, float]:
+        pod = PodOptions(kubeconfig=str(self.node.kubeconfig), namespace=self.namespace, container="app")
+        async with open_target(parse("big"), OpenOptions(pod=pod)) as target:
+            started = time.perf_counter()
+            await target.backend.send(ListTable(path=folder, limit=MAX_PAGE))
+            first = time.perf_counter() - started
+            started = time.perf_counter()
+            rows = [row async for page in tables(target, folder) for row in rows_of_page(page)]
+            lines = long_lines(ordered_rows(rows, "name", False), False)
+            assert len(lines) == ENTRIES + 1
+            return first, time.perf_counter() - started
+
+    def searching(self) -> None:
+        """1 GiB of text, as in `bench_files.py`."""
+        line = "info request & GET /api/items status=200 latency ms worker accepted"
+        fill = f"mkdir /scratch/logs && seq {LOG_LINES} | sed 's|.*|{line}|' > /scratch/log"
+        fill += f" && for i in $(seq {LOGS}); do cp /scratch/log /scratch/logs/$i; done"
+        self.busybox("sh", "-c", fill + "; echo error: the needle code=4711 >> /scratch/logs/7")
+        for title, our_flags, flags, pattern in (
+            ("plain", "-rF", "-rF", "the needle"),
+            ("regex", "-r", "-rE", "needle.*code=[0-9]+$"),
+        ):
+            ours, theirs = [], []
+            for _ in range(self.rounds):
+                ours.append(self.kdebug("grep", our_flags, pattern, "big:/scratch/logs"))
+                theirs.append(self.busybox("grep", flags, pattern, "/scratch/logs"))
+            times = [statistics.median(values) for values in (ours, theirs)]
+            say(f"grep -r, {title}, {LOGS} files, whole process", times[0], "s")
+            say("kubectl exec -- busybox grep -r", times[1], "s")
+            say("  ratio", times[0] / times[1], "", "<= 2")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", default="", help="only this one, such as listing")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench_transfer.py needs root: it runs a container runtime")
@@ -115,9 +187,16 @@ def main() -> None:
         try:
             bench = Bench(node, Path(folder), arguments.mib, arguments.rounds)
             bench.prepare()
-            parts: list[Callable[[], None]] = [bench.downloads, bench.kubectl_cp, bench.uploads]
+            parts: list[Callable[[], None]] = [
+                bench.downloads,
+                bench.kubectl_cp,
+                bench.uploads,
+                bench.listing,
+                bench.searching,
+            ]
             for part in parts:
-                part()
+                if arguments.part in ("", part.__name__):
+                    part()
         finally:
             node.close()
 

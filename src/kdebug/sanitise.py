@@ -36,6 +36,12 @@ def one_line(text: str, limit: int = 0) -> str:
     return text if text.isascii() and text.isprintable() else _DANGEROUS.sub(_escape, text)
 
 
+def one_line_each(texts: list[str]) -> list[str]:
+    """`one_line` of each of many; in one look where none of them needs it."""
+    together = "".join(texts)
+    return texts if together.isascii() and together.isprintable() else [one_line(text) for text in texts]
+
+
 def multi_line(text: str) -> str:
     """`text` safe for a terminal with its line feeds and tabs kept; a carriage return is escaped."""
     return _DANGEROUS_IN_TEXT.sub(_escape, text)

@@ -13,6 +13,7 @@ from kdebug.errors import ProtocolViolation
 from kdebug.protocol import codec, requests
 from kdebug.protocol.files import Entry, Listing
 from kdebug.protocol.processes import EnvPage, EnvVar, Process
+from kdebug.protocol.search import EntryTable
 
 any_bytes = st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 entries = st.builds(
@@ -75,6 +76,33 @@ def test_a_field_of_another_kind_is_refused(change: dict[str, object]) -> None:
     plain = codec.to_plain(process()) | change
     with pytest.raises(ProtocolViolation):
         codec.from_json(Process, json.dumps(plain).encode())
+
+
+@given(st.lists(any_bytes), st.lists(st.integers(-(2**128) + 1, 2**128 - 1)))
+def test_columns_round_trip(names: list[str], sizes: list[int]) -> None:
+    table = EntryTable("/", tuple(names), sizes=tuple(sizes))
+    assert codec.from_json(EntryTable, codec.to_json(table)) == table
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"names": ["a", 1]},
+        {"names": ["a", "\ud800"]},
+        {"names": ["a", None]},
+        {"names": "ab"},
+        {"sizes": [1, True]},
+        {"sizes": [1, 1.0]},
+        {"sizes": [1, "1"]},
+        {"sizes": [1, [1]]},
+        {"sizes": [1, 2**128]},
+        {"sizes": [-(2**128), 1]},
+        {"sizes": {"1": 1}},
+    ],
+)
+def test_one_wrong_value_in_a_column_is_refused(column: dict[str, object]) -> None:
+    with pytest.raises(ProtocolViolation):
+        codec.from_plain(EntryTable, {"path": "/"} | column)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b'{"pid":NaN}', b"[" * 100_000])

@@ -22,7 +22,7 @@ from kdebug.protocol.requests import MAX_CHUNK, OpenTarget, ReadFile
 from kdebug.target import Target
 from kdebug.target.landing import LandingFailed
 from kdebug.target.local import LocalBackend
-from kdebug.target.reader import WINDOW_BYTES
+from kdebug.target.reader import PAUSE_PIECES, READS_AHEAD, WINDOW_BYTES, Packing
 from kdebug.target.transfer import TransferOptions, TransferReport, download
 from support.trees import allocated, facts, make_tree
 
@@ -445,3 +445,31 @@ def test_interrupted_downloads_wait_for_their_thread_and_keep_the_part(
     assert str(part) not in open_files()
     had = part.stat().st_size
     assert copy(run, target, tmp_path / "f", tmp_path / "g").resumed_bytes == had
+
+
+def shown_pieces(packing: Packing, pieces: int, sent: int, seconds: float) -> list[bool]:
+    """What was asked for, four pieces at a time on their way, each of one chunk that shrinks to `sent`."""
+    flying = [packing.ask() for _ in range(READS_AHEAD)]
+    asked = list(flying)
+    for _ in range(pieces):
+        packed = flying.pop(0)
+        packing.saw(MAX_CHUNK, sent if packed else MAX_CHUNK, packed, seconds)
+        flying.append(packing.ask())
+        asked.append(flying[-1])
+    return asked
+
+
+def test_a_slow_link_gets_packed_pieces_where_they_shrink() -> None:
+    assert all(shown_pieces(Packing("auto"), 40, MAX_CHUNK // 2, 1.0)[12:])
+    assert not any(shown_pieces(Packing("auto"), 40, MAX_CHUNK // 2, 0.001))
+    assert not any(shown_pieces(Packing("never"), 40, MAX_CHUNK // 2, 1.0))
+    assert all(shown_pieces(Packing("always"), 40, MAX_CHUNK, 0.001))
+
+
+def test_what_does_not_shrink_is_tried_one_piece_at_a_time_and_ever_more_seldom() -> None:
+    asked = shown_pieces(Packing("auto"), 4000, MAX_CHUNK, 1.0)
+    tries = [place for place, packed in enumerate(asked) if packed]
+    gaps = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    assert tries and tries[0] < 10
+    assert min(gaps) >= PAUSE_PIECES and gaps == sorted(gaps)
+    assert sum(asked) <= 10

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kdebug.errors import ProtocolViolation
 from kdebug.protocol import framing
-from kdebug.protocol.framing import Frame, FrameDecoder
+from kdebug.protocol.framing import Frame, FrameDecoder, Pieces
 from kdebug.protocol.hello import BANNER, MAX_BEFORE_BANNER, BannerReader
 
 frames = st.builds(
@@ -29,8 +29,25 @@ def test_any_cutting_gives_the_same_frames(sent: list[Frame], cuts: list[int]) -
         step = cuts[index % len(cuts)]
         received += list(decoder.feed(stream[position : position + step]))
         position, index = position + step, index + 1
-    assert received == sent
+    assert whole(received, sent) == sent
     assert decoder.pending_bytes == 0
+
+
+def whole(parts: list[Frame], sent: list[Frame]) -> list[Frame]:
+    """The parts of DATA put together: each as long as the frame that was sent."""
+    frames: list[Frame] = []
+    for part in parts:
+        last = frames[-1] if frames else None
+        if (
+            last is not None
+            and last.kind == framing.DATA
+            and len(last.payload) < len(sent[len(frames) - 1].payload)
+        ):
+            assert (part.kind, part.request_id, last.flags) == (framing.DATA, last.request_id, framing.MORE)
+            frames[-1] = Frame(part.kind, part.request_id, last.payload + part.payload, part.flags)
+        else:
+            frames.append(Frame(part.kind, part.request_id, bytes(part.payload), part.flags))
+    return frames
 
 
 def test_header_layout_is_what_the_document_says() -> None:
@@ -68,6 +85,36 @@ def test_a_flood_is_never_kept_beyond_one_frame() -> None:
     for frame in decoder.feed(stream):
         assert len(frame.payload) == framing.MAX_PAYLOAD
         assert decoder.pending_bytes <= 2 * 256 * 1024
+
+
+def test_data_is_given_on_without_waiting_for_the_whole_frame() -> None:
+    decoder = FrameDecoder()
+    stream = framing.encode(Frame(framing.DATA, 7, b"abcdef"))
+    assert list(decoder.feed(stream[: framing.HEADER_BYTES])) == []
+    assert list(decoder.feed(stream[framing.HEADER_BYTES : -2])) == [
+        Frame(framing.DATA, 7, b"abcd", framing.MORE)
+    ]
+    assert decoder.pending_bytes <= framing.HEADER_BYTES
+    assert list(decoder.feed(stream[-2:])) == [Frame(framing.DATA, 7, b"ef")]
+
+
+def test_small_views_do_not_keep_what_they_are_cut_from() -> None:
+    pieces, large, small = Pieces(), bytearray(b"l" * 50_000), bytearray(b"s" * 50_000)
+    pieces.add(memoryview(small)[:5000])
+    pieces.add(memoryview(large)[:20_000])
+    small.clear()
+    with pytest.raises(BufferError):
+        large.clear()
+    assert pieces.take() == b"s" * 5000 + b"l" * 20_000
+    large.clear()
+
+
+def test_an_answer_is_given_whole() -> None:
+    decoder = FrameDecoder()
+    stream = framing.encode(Frame(framing.ANSWER, 7, b"abcdef"))
+    assert [frame for byte in stream for frame in decoder.feed(bytes([byte]))] == [
+        Frame(framing.ANSWER, 7, b"abcdef")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from kdebug.cli import listing
-from kdebug.cli.listing import listing_lines
+from kdebug.cli.files import HEADERS, long_row
+from kdebug.cli.listing import listing_lines, ordered
+from kdebug.cli.long_listing import long_lines, ordered_rows, rows_of_entries, rows_of_page
+from kdebug.cli.table import table as table_of
 from kdebug.errors import NotFound, ProtocolViolation
 from kdebug.probe import table
 from kdebug.probe.files import iter_dir
 from kdebug.probe.rooted import Root
 from kdebug.protocol import codec
-from kdebug.protocol.search import EntryTable, ListTable
+from kdebug.protocol.files import Entry
+from kdebug.protocol.search import COLUMNS, EntryTable, ListTable
 from kdebug.target.search import entries_of
 
 KDEBUG = [sys.executable, "-m", "kdebug.cli.entry"]
@@ -80,8 +83,12 @@ def pages(host: Root, path: Path | str, limit: int) -> list[EntryTable]:
 )
 def test_columns_say_what_rows_say(host: Root, path: str, limit: int) -> None:
     def stable(entries: list[object]) -> dict[str, object]:
-        # The directory that is read is itself open while it is: its descriptor differs.
-        return {e.name: dataclasses.replace(e, error=None) for e in entries if path != "/proc/self/fd"}  # type: ignore
+        # The directory that is read is itself open while it is: its descriptor differs. Others use /dev.
+        return {
+            e.name: dataclasses.replace(e, error=None, mtime_ns=None if e.kind == "char" else e.mtime_ns)  # type: ignore
+            for e in entries
+            if path != "/proc/self/fd"
+        }
 
     rows = stable(list(iter_dir(host, path)))
     columns = stable([entry for page in pages(host, path, limit) for entry in entries_of(page)])
@@ -158,8 +165,39 @@ def test_documents_hold_hidden_names(victim: subprocess.Popen[bytes], tmp_path: 
     ] == [".hidden"]
 
 
-def test_many_lines_are_made_as_few_are(host: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("human", [False, True])
+def test_long_lines_are_those_of_a_table(host: Root, human: bool) -> None:
     entries = [entry for path in ("/dev", "/usr/bin", "/etc") for entry in iter_dir(host, path)]
-    few = listing_lines(entries, True, False), listing_lines(entries, True, True)
-    monkeypatch.setattr(listing, "MANY", 1)
-    assert (listing_lines(entries, True, False), listing_lines(entries, True, True)) == few
+    entries += [
+        Entry("\x1bgone", "unknown", error="No such\ndevice"),
+        Entry("dangling", "symlink", 3, 0o777, 0, 0, 10**9, links=1, link_target="\u202e", error="stale"),
+        Entry("timeless  ", "file", 2**100, 0o4755, 2**32, 7, 2**120, links=123_456),
+        Entry("sized", "file", 5),
+    ]
+    wanted = table_of(HEADERS, [long_row(entry, human) for entry in entries], right="LINKS UID GID SIZE")
+    assert listing_lines(entries, True, human) == wanted
+    assert listing_lines([], True, human) == [" ".join(HEADERS).replace(" ", "  ").rstrip()]
+
+
+@pytest.mark.parametrize("path", ["/dev", "/usr/bin", "/etc", "/proc/1"])
+def test_rows_of_columns_are_those_of_entries(host: Root, path: str) -> None:
+    for page in pages(host, path, 50):
+        rows = list(rows_of_page(page))
+        by_entry = list(rows_of_entries(entries_of(page)))
+        assert [row[:4] for row in rows] == [row[:4] for row in by_entry]
+        for sort in ("name", "size", "time"):
+            for reverse in (False, True):
+                names = [entry.name for entry in ordered(entries_of(page), sort, reverse)]
+                assert [row[0] for row in ordered_rows(rows, sort, reverse)] == names
+
+
+def test_modes_and_numbers_that_no_kernel_has(host: Root) -> None:
+    one = dict.fromkeys(COLUMNS, (1,)) | {"modes": (2**100 + 0o100644,), "mtimes_ns": (-(2**100),)}
+    page = EntryTable("/", ("a",), **one)
+    ListTable(path="/", limit=2).check(page)
+    assert long_lines(list(rows_of_page(page)), False)[1].split() == [
+        "-rw-r--r--", "1", "1", "1", "1", "-", "a",
+    ]  # fmt: skip
+    for number in (2**64, -1):
+        with pytest.raises(ProtocolViolation):
+            ListTable(path="/", limit=2).check(EntryTable("/", ("a",), **one | {"numbers": (number,)}))

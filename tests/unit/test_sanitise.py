@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdebug.mask import looks_secret
-from kdebug.sanitise import file_bytes, multi_line, one_line
+from kdebug.sanitise import file_bytes, multi_line, one_line, one_line_each
 
 every_text = st.text(st.characters(codec=None), max_size=60)
 
@@ -42,6 +42,11 @@ every_text = st.text(st.characters(codec=None), max_size=60)
 )
 def test_one_line(raw: str, shown: str) -> None:
     assert one_line(raw) == shown
+
+
+@given(st.lists(every_text | st.text("plain ascii")))
+def test_many_lines_are_made_safe_as_one_is(texts: list[str]) -> None:
+    assert one_line_each(texts) == [one_line(text) for text in texts]
 
 
 @given(every_text)

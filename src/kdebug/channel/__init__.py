@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Union
 
 
 class Channel(Protocol):
     """Bytes to and from an agent. Errors are `ConnectionLost`."""
 
-    async def read(self) -> bytes:
-        """Some bytes; b"" once the other side has ended."""
+    async def read(self) -> Union[bytes, memoryview]:
+        """Some bytes; none once the other side has ended."""
 
     async def write(self, data: bytes) -> None:
         """Send all of `data`, waiting while the stream is full."""

@@ -24,7 +24,8 @@ FORMATS = ("table", "wide", "json", "yaml", "name")
 class Document:
     """What a verb found: one document for machines, lines for people."""
 
-    data: dict[str, Any]
+    data: dict[str, Any] | Callable[[], dict[str, Any]]
+    """Or what makes it, where that is work that lines do without."""
     lines: Callable[[bool], Iterable[str]]
     """Called with wide=True or False; the lines are sanitised already."""
     names: Callable[[], Iterable[str]] | None = None
@@ -60,16 +61,18 @@ def write_bytes(data: bytes) -> None:
 
 def emit(document: Document, output: str) -> int:
     """Write `document` in the format asked for; returns the exit code."""
+    if output in ("json", "yaml"):
+        data = document.data() if callable(document.data) else document.data
     if output == "json":
-        text = json.dumps(document.data, indent=2) + "\n"
+        text = json.dumps(data, indent=2) + "\n"
     elif output == "yaml":
         import yaml
 
-        text = yaml.safe_dump(document.data, sort_keys=False, allow_unicode=False)
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=False)
     elif output == "name" and document.names is not None:
         text = "".join(f"{one_line(name)}\n" for name in document.names())
     else:
-        text = "".join(f"{line}\n" for line in document.lines(output == "wide"))
+        text = "\n".join([*document.lines(output == "wide"), ""])
     write_bytes(text.encode("utf-8", "backslashreplace"))
     for line in document.notes:
         note(line)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
-from kdebug.cli.console import Document, emit, terminal_width
-from kdebug.cli.files import HEADERS, entry_document, file_callback, file_verb, long_row
+from kdebug.cli.console import Document, emit
+from kdebug.cli.files import entry_document, file_callback, file_verb
 from kdebug.cli.find import Answers, collect, found_document
-from kdebug.cli.table import UNKNOWN, exact, rfc3339, size, table
+from kdebug.cli.long_listing import Row, long_lines, ordered_rows, rows_of_entries, rows_of_page
+from kdebug.cli.table import exact, size, table
 from kdebug.cli.verb import Common, common_options, with_target
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.expression import parse
@@ -21,9 +21,8 @@ from kdebug.protocol.requests import MAX_PAGE
 from kdebug.protocol.search import MAX_DEPTH, Find, Found, HeldFile, ListDeleted
 from kdebug.sanitise import one_line
 from kdebug.target import Target
-from kdebug.target.search import directory, search_pages
+from kdebug.target.search import directory, search_pages, tables
 from kdebug.target.target import MAX_ROWS
-from kdebug.units import mode_text
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
     "name": lambda entry: entry.name,
@@ -72,6 +71,10 @@ async def ls(
     found = await target.stat(path, follow=not given["itself"])
     if (given["recursive"] or given["depth"]) and found.entry.kind == "dir":
         return await _ls_recursive(target, path, common, given)
+    long = given["long"] or common.output == "wide"
+    whole = found.entry.kind == "dir" and not given["itself"] and given["limit"] is None
+    if whole and long and common.output in ("table", "wide"):
+        return await _ls_columns(target, path, given)
     if found.entry.kind == "dir" and not given["itself"]:
         entries, truncated = await fetch_entries(target, path, given["limit"], given["hidden"])
     else:
@@ -79,62 +82,46 @@ async def ls(
     entries = ordered(entries, given["sort"], given["reverse"])
     if given["hidden"] == "a" and found.entry.kind == "dir" and not given["itself"]:
         entries = [*await _dots(target, path), *entries]
-    data: dict[str, Any] = {}
-    exact(data, "path", path)
-    data |= {"entries": [entry_document(entry) for entry in entries], "truncated": truncated}
     notes = [f"only the first {len(entries)} entries are listed (--limit)"] if truncated else []
     failed = sum(1 for entry in entries if entry.error)
-    if failed:
-        notes.append(f"{failed} entries could not be examined; -l shows why")
-    lines = lambda wide: listing_lines(entries, given["long"] or wide, given["human"])  # noqa: E731
+    notes += _failed_note(failed)
+    data = lambda: _entries_document(path, map(entry_document, entries), truncated)  # noqa: E731
+    lines = lambda wide: listing_lines(entries, long, given["human"])  # noqa: E731
     names = lambda: (entry.name for entry in entries)  # noqa: E731
     return emit(Document(data, lines, names=names, notes=notes, partial=bool(failed)), common.output)
+
+
+def _failed_note(failed: int) -> list[str]:
+    return [f"{failed} entries could not be examined; -l shows why"] if failed else []
+
+
+def _entries_document(path: str, rows: Iterable[dict[str, Any]], truncated: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    exact(data, "path", path)
+    return data | {"entries": list(rows), "truncated": truncated}
+
+
+async def _ls_columns(target: Target, path: str, given: dict[str, Any]) -> int:
+    """A whole directory in long lines: it is never made into entries, of which there may be many."""
+    rows: list[Row] = []
+    async with contextlib.aclosing(tables(target, path)) as pages:
+        async for page in pages:
+            rows += rows_of_page(page)
+    if not given["hidden"]:
+        rows = [row for row in rows if shown(row[0], "")]
+    rows = ordered_rows(rows, given["sort"], given["reverse"])
+    failed = sum(1 for row in rows if row[4] is not None and row[4].error)
+    if given["hidden"] == "a":
+        rows = [*rows_of_entries(await _dots(target, path)), *rows]
+    document = Document({}, lambda wide: long_lines(rows, given["human"]), notes=_failed_note(failed))
+    document.partial = bool(failed)
+    return emit(document, "table")
 
 
 def listing_lines(entries: list[Entry], long: bool, human: bool) -> list[str]:
     if not long:
         return [one_line(entry.name) for entry in entries]
-    if len(entries) < MANY or terminal_width():
-        return table(HEADERS, (long_row(entry, human) for entry in entries), right="LINKS UID GID SIZE")
-    return _many_lines(entries, human)
-
-
-MANY = 5000
-"""Entries from which on a table is made column by column."""
-
-
-def _many_lines(entries: list[Entry], human: bool) -> list[str]:
-    """What `table` gives, in a fifth of the time."""
-    modes = functools.cache(mode_text)
-    times = functools.cache(lambda second: (rfc3339(second) or "-")[:19])
-    shown_size = size if human else str
-    columns = [
-        [modes(entry.kind, entry.mode) for entry in entries],
-        [UNKNOWN if entry.links is None else str(entry.links) for entry in entries],
-        [UNKNOWN if entry.uid is None else str(entry.uid) for entry in entries],
-        [UNKNOWN if entry.gid is None else str(entry.gid) for entry in entries],
-        [
-            entry.device_number or (UNKNOWN if entry.size_bytes is None else shown_size(entry.size_bytes))
-            for entry in entries
-        ],
-        [UNKNOWN if entry.mtime_ns is None else times(entry.mtime_ns // 10**9) for entry in entries],
-        [
-            one_line(entry.name if entry.link_target is None else f"{entry.name} -> {entry.link_target}")
-            for entry in entries
-        ],
-    ]
-    widths = [max(len(header), *map(len, column)) for header, column in zip(HEADERS, columns, strict=False)]
-    aligned = "  ".join(
-        f"%{'' if header in ('LINKS', 'UID', 'GID', 'SIZE') else '-'}{width}s"
-        for header, width in zip(HEADERS, widths, strict=False)
-    )
-    lines = [(aligned % row).rstrip() for row in zip(*columns, strict=True)]
-    for place, entry in enumerate(entries):
-        if entry.error:
-            lines[place] = (
-                f"{(aligned % tuple(column[place] for column in columns))}  {one_line(entry.error)}"
-            )
-    return [(aligned % tuple(HEADERS[:-1])).rstrip(), *lines]
+    return long_lines(list(rows_of_entries(entries)), human)
 
 
 async def _dots(target: Target, path: str) -> list[Entry]:
@@ -216,9 +203,7 @@ async def _tree_rows(target: Target, path: str, depth: int, limit: int | None) -
 def _emit_tree(
     path: str, common: Common, answers: Answers, rows: list[Found], lines: Callable[[bool], list[str]]
 ) -> int:
-    data: dict[str, Any] = {}
-    exact(data, "path", path)
-    data |= {"entries": [found_document(row) for row in rows], "truncated": answers.truncated}
+    data = lambda: _entries_document(path, map(found_document, rows), answers.truncated)  # noqa: E731
     notes = [f"only the first {len(answers.rows)} names are shown"] if answers.truncated else []
     document = Document(data, lines, notes=notes, partial=bool(answers.failed))
     document.names = lambda: (row.path for row in rows)

@@ -18,7 +18,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], right: str =
     body = [[cell(value) for value in row] for row in rows]
     to_right = {index for index, header in enumerate(headers) if header in right.split()}
     widths = [max([len(h), *(len(row[i]) for row in body)]) for i, h in enumerate(headers)]
-    return [_line(row, widths, to_right) for row in [list(headers), *body]]
+    return cut_all(_line(row, widths, to_right) for row in [list(headers), *body])
 
 
 def _line(row: Sequence[str], widths: Sequence[int], to_right: set[int]) -> str:
@@ -26,7 +26,12 @@ def _line(row: Sequence[str], widths: Sequence[int], to_right: set[int]) -> str:
         text.rjust(width) if index in to_right else text.ljust(width)
         for index, (text, width) in enumerate(zip(row, widths, strict=True))
     ]
-    return cut("  ".join(cells).rstrip())
+    return "  ".join(cells).rstrip()
+
+
+def cut_all(lines: Iterable[str]) -> list[str]:
+    """`cut` for many lines, with one look at the terminal."""
+    return list(map(cut, lines)) if terminal_width() else list(lines)
 
 
 def cut(line: str) -> str:

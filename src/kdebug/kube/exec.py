@@ -8,7 +8,7 @@ old runtime's v4 does as well.
 from __future__ import annotations
 
 import json
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from urllib.parse import quote
 
 from kdebug.errors import ConnectionLost
@@ -90,7 +90,7 @@ class ExecChannel:
         heartbeat = TERMINAL_HEARTBEAT if terminal else None
         return cls(await api.websocket(path, params, PROTOCOLS, heartbeat))
 
-    async def read(self) -> bytes:
+    async def read(self) -> Union[bytes, memoryview]:
         while True:
             try:
                 message = await self._websocket.receive()
@@ -102,16 +102,16 @@ class ExecChannel:
             if data:
                 return data
 
-    def _sort(self, message: bytes) -> bytes:
-        """stdout's bytes; the rest is kept or dropped."""
-        channel, data = message[:1], message[1:]
+    def _sort(self, message: bytes) -> Union[bytes, memoryview]:
+        """stdout's bytes, not copied; the rest is kept or dropped."""
+        channel, data = message[:1], memoryview(message)[1:]
         if channel == b"\x01":
             return data
         if channel == b"\x02":
             self._log += data
             del self._log[:-LOG_BYTES]
         elif channel == b"\x03":
-            self._take_status(data)
+            self._take_status(bytes(data))
         return b""
 
     def _take_status(self, data: bytes) -> None:

@@ -140,7 +140,7 @@ def _optional(arguments: tuple[Any, ...]) -> Decoder:
 
 def _tuple(arguments: tuple[Any, ...]) -> Decoder:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return _sequence(_decoder(arguments[0]))
+        return _COLUMNS.get(arguments[0]) or _sequence(_decoder(arguments[0]))
     decoders = tuple(_decoder(argument) for argument in arguments)
 
     def fixed(value: Any) -> tuple[Any, ...]:
@@ -158,6 +158,27 @@ def _sequence(decode: Decoder) -> Decoder:
         return tuple([decode(item) for item in value])
 
     return sequence
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    """A column of a table, in one look where all are right."""
+    if (
+        type(value) is list
+        and set(map(type, value)) == {int}
+        and -_INT_LIMIT < min(value) <= max(value) < _INT_LIMIT
+    ):
+        return tuple(value)
+    return cast("tuple[int, ...]", _sequence(_integer)(value))
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    """Likewise."""
+    if type(value) is list and set(map(type, value)) == {str} and "".join(value).isascii():
+        return tuple(value)
+    return cast("tuple[str, ...]", _sequence(_string)(value))
+
+
+_COLUMNS: dict[Any, Decoder] = {int: _integers, str: _strings}
 
 
 def _dict(arguments: tuple[Any, ...]) -> Decoder:

@@ -46,6 +46,7 @@ class Frame(Record):
     kind: int
     request_id: int
     payload: bytes = b""
+    """Of DATA that came in from a stream, a view of what was received."""
     flags: int = 0
 
 
@@ -70,11 +71,13 @@ def split(kind: int, request_id: int, payload: bytes) -> Iterator[Frame]:
 
 
 SMALL_PIECE = 4096
+LARGEST_WASTE = 4
+"""A view of less than the fourth part of something is copied."""
 
 
 class Pieces:
-    """Bytes that arrive in pieces and are joined once. Small ones are copied together, so that a peer that
-    sends single bytes costs no more memory than what it sends."""
+    """Bytes that arrive in pieces and are joined once. Small ones are copied together, and so are small
+    parts of something large, which they would keep alive: a peer costs no more memory than it sends."""
 
     def __init__(self) -> None:
         self._pieces: list[Union[bytes, bytearray, memoryview]] = []
@@ -82,7 +85,8 @@ class Pieces:
 
     def add(self, piece: Union[bytes, memoryview]) -> None:
         self.size += len(piece)
-        if len(piece) >= SMALL_PIECE:
+        whole = piece.obj if type(piece) is memoryview else piece
+        if len(piece) >= SMALL_PIECE and len(piece) * LARGEST_WASTE >= len(whole):  # type: ignore[arg-type]
             self._pieces.append(piece)
             return
         if not self._pieces or type(self._pieces[-1]) is not bytearray:
@@ -100,8 +104,10 @@ class Pieces:
 class FrameDecoder:
     """Turns bytes that arrive in any pieces into frames.
 
-    `feed` raises `ProtocolViolation` at the first byte that cannot belong to a frame; the decoder is
-    useless from then on, for nothing after it can be trusted.
+    DATA is given on as it comes, a frame of it in as many parts, all but the last flagged MORE: whoever
+    gathers it joins it once, and a download is not copied here. `feed` raises `ProtocolViolation` at the
+    first byte that cannot belong to a frame; the decoder is useless from then on, for nothing after it
+    can be trusted.
     """
 
     def __init__(self) -> None:
@@ -117,8 +123,8 @@ class FrameDecoder:
         """Bytes kept for an incomplete frame: never more than one frame."""
         return len(self._head) + self._payload.size
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield every frame that `data` completes. Exhaust it before feeding more."""
+    def feed(self, data: Union[bytes, memoryview]) -> Iterator[Frame]:
+        """Every frame that `data` completes, and what it holds of DATA. Exhaust it before feeding more."""
         view, position, size = memoryview(data), 0, len(data)
         while position < size:
             if self._header is None:
@@ -132,13 +138,19 @@ class FrameDecoder:
             piece = view[position : position + self._missing]
             position += len(piece)
             self._missing -= len(piece)
-            self._payload.add(piece)
-            if self._missing:
-                return
             kind, flags, request_id = self._header
-            self._header = None
-            self._head.clear()
-            yield Frame(kind, request_id, self._payload.take(), flags)
+            if not self._missing:
+                self._header = None
+                self._head.clear()
+            if kind == DATA:
+                if not self._missing:
+                    yield Frame(kind, request_id, piece, flags)  # type: ignore[arg-type]
+                elif len(piece):
+                    yield Frame(kind, request_id, piece, flags | MORE)  # type: ignore[arg-type]
+                continue
+            self._payload.add(piece)
+            if not self._missing:
+                yield Frame(kind, request_id, self._payload.take(), flags)
 
     def _checked_header(self) -> tuple[int, int, int]:
         magic, kind, flags, request_id, length = _HEADER.unpack(self._head)

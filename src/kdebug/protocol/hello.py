@@ -72,7 +72,7 @@ class BannerReader:
         """What came before the banner so far: often the reason why there is none."""
         return bytes(self._seen)
 
-    def feed(self, data: bytes) -> bytes | None:
+    def feed(self, data: bytes | memoryview) -> bytes | None:
         """None while the banner has not come; then the bytes that follow it."""
         import re  # never by the agent
 

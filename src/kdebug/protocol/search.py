@@ -302,5 +302,7 @@ class ListTable(Paged[EntryTable]):
             len(getattr(answer, column)) not in ((0,) if not count else (1, count)) for column in COLUMNS
         ):
             raise ProtocolViolation("the agent sent columns of different lengths")
+        if any(number >> 64 for number in answer.numbers):
+            raise ProtocolViolation("the agent told of a device that no kernel has")
         if any(not 0 <= place < count for place, _ in (*answer.targets, *answer.errors)):
             raise ProtocolViolation("the agent told of an entry that is not in its answer")

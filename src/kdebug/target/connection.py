@@ -237,7 +237,8 @@ class Connection:
             ) from None
 
     async def _read_pieces(self, first: bytes, silence: asyncio.Timeout) -> None:
-        data, clock = first, asyncio.get_running_loop().time
+        data: bytes | memoryview = first
+        clock = asyncio.get_running_loop().time
         moved = clock()
         while True:
             for frame in self._decoder.feed(data):

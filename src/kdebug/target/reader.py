@@ -30,8 +30,8 @@ SLOW_LINK = 24e6
 SAMPLE_BYTES = 2 * MAX_CHUNK
 WORTH = 0.8
 """A packed piece larger than this share of its bytes costs more CPU than it saves time."""
-PAUSE_PIECES = 32
-"""Not worth it: look again after so many pieces."""
+PAUSE_PIECES, MAX_PAUSE = 32, 1024
+"""Not worth it: look again after so many pieces, and after twice as many each time that it still is not."""
 MIN_PIECE, CRUMBS = 512, 256
 """More short pieces than `CRUMBS`, smaller than this on average: an agent that wants us to wait. procfs
 itself gives nearly a page at a time."""
@@ -41,10 +41,18 @@ class Packing:
     """Whether to ask for the next piece deflated: `auto` where the link is slow and a sample shrinks."""
 
     def __init__(self, mode: str = "never") -> None:
-        self.on = mode == "always"
+        self._on = mode == "always"
         self._auto = mode == "auto"
-        self._pause = 0
+        self._sample = False
+        self._pause, self._next_pause = 0, PAUSE_PIECES
         self._bytes, self._seconds = 0, 0.0
+
+    def ask(self) -> bool:
+        """For one piece that is about to be asked for; the sample is a single one of those on their way."""
+        if not self._sample:
+            return self._on
+        self._sample, self._pause = False, READS_AHEAD
+        return True
 
     def saw(self, raw_bytes: int, sent_bytes: int, asked: bool, seconds: float) -> None:
         """One piece came: how long it was, how much of it travelled, and what it took since the last."""
@@ -53,12 +61,13 @@ class Packing:
         self._bytes += sent_bytes
         self._seconds += seconds
         if asked:
-            self.on = sent_bytes < raw_bytes * WORTH
-            self._pause = 0 if self.on else PAUSE_PIECES
+            self._on = sent_bytes < raw_bytes * WORTH
+            self._pause = 0 if self._on else self._next_pause
+            self._next_pause = PAUSE_PIECES if self._on else min(2 * self._next_pause, MAX_PAUSE)
         elif self._pause:
             self._pause -= 1
-        elif self._bytes >= SAMPLE_BYTES:
-            self.on = self._bytes < self._seconds * SLOW_LINK
+        elif self._bytes >= SAMPLE_BYTES and not self._on:
+            self._sample = self._bytes < self._seconds * SLOW_LINK
 
 
 Piece = tuple[FileChunk, int]
@@ -119,7 +128,7 @@ class Reader:
 
     async def _from_offset(self, accept: Callable[[FileChunk], None]) -> AsyncIterator[FileChunk]:
         began = time.monotonic()
-        chunk, travelled = await self._read(self._offset, self._piece)
+        chunk, travelled = await self._read(self._offset, self._piece, self._packing.ask())
         self._adapt(travelled, time.monotonic() - began)
         if self.first is None:
             accept(chunk)
@@ -129,7 +138,7 @@ class Reader:
         end = self.first.size_bytes
         if 0 < end < self._offset + len(chunk.data):
             # It has grown between two system calls; a digest is one of all that it came with.
-            chunk, _ = await self._read(self._offset, max(1, end - self._offset))
+            chunk, _ = await self._read(self._offset, max(1, end - self._offset), self._packing.ask())
         if end:
             got = self._got(chunk, self._offset, end)
             if self._offset < end and not got:
@@ -144,11 +153,10 @@ class Reader:
             yield chunk
             if chunk.eof:
                 return
-            chunk, _ = await self._read(self._offset, MAX_CHUNK)
+            chunk, _ = await self._read(self._offset, MAX_CHUNK, self._packing.ask())
 
-    async def _read(self, offset: int, size: int) -> Piece:
-        asked = self._packing.on
-        request = ReadFile(self._path, offset, size, self._handle, self._digest, asked)
+    async def _read(self, offset: int, size: int, packed: bool) -> Piece:
+        request = ReadFile(self._path, offset, size, self._handle, self._digest, packed)
         chunk = await self._target.backend.send(request)
         travelled = len(chunk.data)
         self.fetched_bytes += travelled
@@ -170,8 +178,9 @@ class Reader:
             while offset < end:
                 while wanted < end and len(flying) < READS_AHEAD:
                     length = min(self._piece, end - wanted)
-                    task = asyncio.create_task(self._read(wanted, length))
-                    flying.append((wanted, length, self._packing.on, task))
+                    packed = self._packing.ask()
+                    task = asyncio.create_task(self._read(wanted, length, packed))
+                    flying.append((wanted, length, packed, task))
                     wanted += length
                 start, length, packed, task = flying.popleft()
                 chunk, travelled = await task

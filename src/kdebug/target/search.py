@@ -40,7 +40,7 @@ async def _read_ahead(target: Target, request: Paged[P]) -> AsyncGenerator[P, No
         await asyncio.gather(flying, return_exceptions=True)
 
 
-async def directory(target: Target, path: str) -> AsyncGenerator[list[Entry], None]:
+async def tables(target: Target, path: str) -> AsyncGenerator[EntryTable, None]:
     """A directory page by page, by columns. Raises `ProtocolViolation` past `MAX_ROWS`."""
     request, rows = ListTable(path=path, limit=MAX_PAGE), 0
     async with contextlib.aclosing(_read_ahead(target, request)) as pages:
@@ -48,6 +48,13 @@ async def directory(target: Target, path: str) -> AsyncGenerator[list[Entry], No
             rows += len(page.names)
             if rows > MAX_ROWS:
                 raise ProtocolViolation(f"the agent's answer to {request.name} does not end")
+            yield page
+
+
+async def directory(target: Target, path: str) -> AsyncGenerator[list[Entry], None]:
+    """The same as entries."""
+    async with contextlib.aclosing(tables(target, path)) as pages:
+        async for page in pages:
             yield entries_of(page)
 
 

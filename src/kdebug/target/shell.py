@@ -12,7 +12,7 @@ from typing import Optional, Protocol
 class Shell(Protocol):
     """One program that runs on a terminal."""
 
-    async def read(self) -> bytes:
+    async def read(self) -> bytes | memoryview:
         """What it wrote; b"" at its end. Raises `ConnectionLost`."""
 
     async def write(self, data: bytes) -> None:

@@ -143,7 +143,7 @@ class Conversation:
             return CUT.format(why="the connection is lost")
         return "the shell has ended" + (f" with {code}" if code else "")
 
-    async def _show(self, data: bytes) -> None:
+    async def _show(self, data: bytes | memoryview) -> None:
         """In a thread: a terminal that is stopped must not stop the heartbeats."""
         await asyncio.to_thread(write_all, self._display, data)
 
@@ -202,7 +202,7 @@ async def readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
