@@ -31,6 +31,11 @@ def read_environ(proc: str, pid: int) -> tuple[Iterator[EnvVar], bool]:
             f"the environment of process {pid} may not be read", why=reason_of(error)
         ) from error
     except ENDED as error:
+        if os.path.exists(f"{proc}/{pid}"):
+            raise NotFound(
+                f"the process {pid} has no environment",
+                why="kernel threads and processes that have ended have no memory",
+            ) from error
         raise NotFound(f"there is no process {pid}") from error
     except OSError as error:
         raise from_os_error(error, f"the environment of process {pid} cannot be read") from error
