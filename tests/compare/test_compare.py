@@ -261,7 +261,7 @@ def start() -> Iterator[Start]:
 
 
 def taken(expression: str, path: Path) -> str:
-    assert kdebug(["capture", expression, "-r", "quick", "--to", str(path)]) == 0
+    assert kdebug(["capture", expression, "-r", "quick", "--output", str(path)]) == 0
     return str(path)
 
 

@@ -91,7 +91,7 @@ def test_a_leak_fires_once_with_what_was_before(
 ) -> None:
     node.run(leaking("leak"), place)
     rootfs = node.rootfs(place, "leak", "app")
-    words = ["leak", "-n", place, "--when", "rss > 50% of limit for 2s", "--to", str(tmp_path / "w")]
+    words = ["leak", "-n", place, "--when", "rss > 50% of limit for 2s", "--output", str(tmp_path / "w")]
     with watching(kdebug, *words) as watch:
         watch.until(lambda row: row.get("rss", 0) > 0)
         (rootfs / "take").touch()
@@ -120,7 +120,7 @@ def test_a_leak_fires_once_with_what_was_before(
 def test_a_spike_does_not_fire(node: Node, kdebug: Kdebug, place: str, tmp_path: Path) -> None:
     node.run(leaking("spike"), place)
     rootfs = node.rootfs(place, "spike", "app")
-    words = ["spike", "-n", place, "--when", "rss > 50% of limit for 60s", "--to", str(tmp_path / "w")]
+    words = ["spike", "-n", place, "--when", "rss > 50% of limit for 60s", "--output", str(tmp_path / "w")]
     with watching(kdebug, *words) as watch:
         watch.until(lambda row: row.get("rss", 0) > 0)
         (rootfs / "take").touch()
@@ -136,7 +136,7 @@ def test_a_spike_does_not_fire(node: Node, kdebug: Kdebug, place: str, tmp_path:
 def test_a_restart_is_survived_and_captured(node: Node, kdebug: Kdebug, place: str, tmp_path: Path) -> None:
     node.run(targets.root("mortal-watch"), place)
     words = ["mortal-watch", "-n", place, "--when", "restart", "--max", "2", "--cooldown", "0"]
-    with watching(kdebug, *words, "--to", str(tmp_path / "w")) as watch:
+    with watching(kdebug, *words, "--output", str(tmp_path / "w")) as watch:
         watch.until(lambda row: row.get("rss", 0) > 0)
         os.kill(node.container_pids(place, "mortal-watch", "app")[0], signal.SIGKILL)
         captured = watch.event("captured")
@@ -156,7 +156,7 @@ def test_a_line_of_a_log(node: Node, kdebug: Kdebug, place: str, tmp_path: Path)
     saying = targets.container("app", "root", "--every", "300")
     node.run(targets.pod("talker", saying), place)
     words = ["talker", "-n", place, "--when", "log matches /tick [0-9]+/", "--max", "1"]
-    with watching(kdebug, *words, "--to", str(tmp_path / "w")) as watch:
+    with watching(kdebug, *words, "--output", str(tmp_path / "w")) as watch:
         fired = watch.event("fired")
         captured = watch.event("captured")
         assert captured["status"] == "complete", captured
@@ -181,7 +181,7 @@ def test_the_odd_one_of_three(node: Node, kdebug: Kdebug, place: str, tmp_path: 
         pod["metadata"]["labels"] = {"app": "same"}
         node.run(pod, place)
     done = kdebug(
-        "compare", "-l", "app=same", "-n", place, "-o", "json", "--to", str(tmp_path / "f"), code=1
+        "compare", "-l", "app=same", "-n", place, "-o", "json", "--output", str(tmp_path / "f"), code=1
     )
     findings = done.json["findings"]
     assert {row["replica"] for row in findings} == {"same-1"}, findings
@@ -205,7 +205,7 @@ def _variable(value: str) -> dict[str, str]:
 
 def test_the_pod_is_deleted(node: Node, kdebug: Kdebug, place: str, tmp_path: Path) -> None:
     node.run(targets.root("leaving"), place)
-    words = ["leaving", "-n", place, "--when", "rss > 10GiB", "--to", str(tmp_path / "w")]
+    words = ["leaving", "-n", place, "--when", "rss > 10GiB", "--output", str(tmp_path / "w")]
     with watching(kdebug, *words) as watch:
         watch.until(lambda row: row.get("rss", 0) > 0)
         node.delete_pod(place, "leaving")

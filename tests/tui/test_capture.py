@@ -169,8 +169,8 @@ def test_a_recipe_with_a_mistake_says_where(tmp_path: Path) -> None:
     async def script(ui: Ui) -> None:
         pane = await recipes(ui)
         await pane._use_file(str(recipe))
-        await ui.shows("r.yaml cannot be used")
-        await ui.shows("there is no fact")
+        await ui.shows("cannot be used")
+        await ui.shows("fact 'nothing'")
         await ui.press("c")
         assert ui.app.screen is ui.screen and os.listdir(tmp_path) == ["r.yaml"]
 

@@ -107,7 +107,7 @@ def test_it_fires_once_with_what_was_before_redacted(
 ) -> None:
     folder = tmp_path / "w"
     target = f"local:{hog.process.pid}"
-    words = [target, "--when", "rss > 60MiB for 1s", "--max", "1", "--to", str(folder), "-o", "json"]
+    words = [target, "--when", "rss > 60MiB for 1s", "--max", "1", "--output", str(folder), "-o", "json"]
     with watching(*words, "--do", small) as client:
         until(client, sample)
         hog.take(60)
@@ -134,7 +134,7 @@ def test_it_fires_once_with_what_was_before_redacted(
 
 
 def test_a_short_spike_does_not_fire(hog: Hog, tmp_path: Path) -> None:
-    words = [f"local:{hog.process.pid}", "--when", "rss > 60MiB for 60s", "--to", str(tmp_path / "w")]
+    words = [f"local:{hog.process.pid}", "--when", "rss > 60MiB for 60s", "--output", str(tmp_path / "w")]
     with watching(*words, "-o", "json") as client:
         until(client, sample)
         hog.take(60)
@@ -149,7 +149,15 @@ def test_a_short_spike_does_not_fire(hog: Hog, tmp_path: Path) -> None:
 
 
 def test_the_target_ends(hog: Hog, tmp_path: Path) -> None:
-    words = [f"local:{hog.process.pid}", "--when", "rss > 10GiB", "--to", str(tmp_path / "w"), "-o", "json"]
+    words = [
+        f"local:{hog.process.pid}",
+        "--when",
+        "rss > 10GiB",
+        "--output",
+        str(tmp_path / "w"),
+        "-o",
+        "json",
+    ]
     with watching(*words) as client:
         until(client, sample)
         hog.process.kill()
@@ -172,7 +180,7 @@ def members(folder: Path) -> set[str]:
 def test_ctrl_c_in_a_capture_leaves_a_bundle(hog: Hog, tmp_path: Path) -> None:
     recipe = tmp_path / "slow.yaml"
     recipe.write_text("steps:\n- facts: [cgroup]\n  samples: {every: 500ms, count: 100}\n")
-    words = [f"local:{hog.process.pid}", "--when", "rss > 1", "--to", str(tmp_path / "w"), "-o", "json"]
+    words = [f"local:{hog.process.pid}", "--when", "rss > 1", "--output", str(tmp_path / "w"), "-o", "json"]
     with watching(*words, "--do", f"capture:{recipe}") as client:
         until(client, lambda row: row["event"] == "fired")
         deadline = time.monotonic() + 30
@@ -186,7 +194,7 @@ def test_ctrl_c_in_a_capture_leaves_a_bundle(hog: Hog, tmp_path: Path) -> None:
 
 
 def test_nothing_happens_until_its_deadline(hog: Hog, tmp_path: Path) -> None:
-    words = [f"local:{hog.process.pid}", "--when", "rss > 10GiB", "--to", str(tmp_path / "w")]
+    words = [f"local:{hog.process.pid}", "--when", "rss > 10GiB", "--output", str(tmp_path / "w")]
     with watching(*words, "--deadline", "1s") as client:
         assert client.wait(30) == 5
         assert client.stderr is not None and b"no condition was met" in client.stderr.read()
@@ -195,7 +203,7 @@ def test_nothing_happens_until_its_deadline(hog: Hog, tmp_path: Path) -> None:
 def test_growth_of_a_file(hog: Hog, tmp_path: Path, small: str) -> None:
     log = tmp_path / "a.log"
     when = f"file {log} grows > 1KiB for 1s"
-    words = [f"local:{hog.process.pid}", "--when", when, "--max", "1", "--to", str(tmp_path / "w")]
+    words = [f"local:{hog.process.pid}", "--when", when, "--max", "1", "--output", str(tmp_path / "w")]
     with watching(*words, "-o", "json", "--do", small) as client:
         until(client, sample)  # the file is not there yet
         log.write_bytes(b"")
@@ -214,7 +222,7 @@ def test_growth_of_a_file(hog: Hog, tmp_path: Path, small: str) -> None:
         (("--when", "rss > 1", "--do", "capture:nonsense"), "no recipe 'nonsense'"),
         (("--when", "restart"), "is for pods"),
         (("--when", "rss > 1", "--every", "1ms"), "too often"),
-        (("--when", "rss > 1", "--to", "/proc/version"), "no folder"),
+        (("--when", "rss > 1", "--output", "/proc/version"), "no folder"),
     ],
 )
 def test_wrong_words(words: tuple[str, ...], told: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +233,7 @@ def test_wrong_words(words: tuple[str, ...], told: str, capfd: pytest.CaptureFix
 
 def test_on_a_terminal_there_is_one_line_that_changes(hog: Hog, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    words = [f"local:{hog.process.pid}", "--when", "rss > 10GiB", "--to", str(tmp_path / "w")]
+    words = [f"local:{hog.process.pid}", "--when", "rss > 10GiB", "--output", str(tmp_path / "w")]
     with watching(*words, stderr=theirs) as client:
         os.close(theirs)
         drawn = b""
@@ -240,7 +248,7 @@ def test_on_a_terminal_there_is_one_line_that_changes(hog: Hog, tmp_path: Path) 
 def test_samples_of_any_bundle(tmp_path: Path, hog: Hog, capfd: pytest.CaptureFixture[str]) -> None:
     recipe, path = tmp_path / "r.yaml", str(tmp_path / "b")
     recipe.write_text("steps:\n- facts: [cgroup, processes]\n  samples: {every: 200ms, count: 3}\n")
-    assert kdebug(["capture", f"local:{hog.process.pid}", "-r", str(recipe), "--to", path]) == 0
+    assert kdebug(["capture", f"local:{hog.process.pid}", "-r", str(recipe), "--output", path]) == 0
     capfd.readouterr()
     assert kdebug(["watch", f"bundle:{path}", "-o", "json"]) == 0
     samples = json.loads(capfd.readouterr().out)["samples"]

@@ -128,7 +128,7 @@ def _signed(kind: str, value: float) -> str:
     context_settings=_HELP,
 )
 @click.argument("target", nargs=-1, metavar="TARGET|FOLDER|FILE...")
-@click.option("--output", "--to", "to", default="", metavar="FOLDER", help="keep the bundles there")
+@click.option("--output", "to", default="", metavar="FOLDER", help="keep the bundles there")
 @common_options(("table", "json", "yaml"), long_output=False)
 def compare_verb(target: tuple[str, ...], to: str, common: Common) -> int:
     paths = bundles_of(target)

@@ -66,7 +66,7 @@ COMPLETE = "complete"
 @click.option("--every", default="2s", show_default=True, metavar="DURATION", help="between two looks")
 @click.option("--ring", default="5m", show_default=True, metavar="DURATION", help="kept of what was before")
 @click.option("--deadline", default="", metavar="DURATION", help="end after so long")
-@click.option("--output", "--to", "to", default="", metavar="FOLDER", help="where the bundles go")
+@click.option("--output", "to", default="", metavar="FOLDER", help="where the bundles go")
 @common_options(("table", "json"), long_output=False)
 def watch_verb(
     target: tuple[str, ...], conditions: tuple[str, ...], actions: tuple[str, ...], most: int,

@@ -153,6 +153,8 @@ class PickerScreen(Screen[None]):
         self._follow(PodFeed(self._cluster, namespace, self._news))
 
     def _news(self) -> None:
+        if not self.query(PodTable):
+            return  # the screen is being taken down, which ends its connection
         at_once = not self.table.total or not self.feed.listing
         self._dirty = True
         if at_once and self.table.total == 0:
