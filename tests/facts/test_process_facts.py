@@ -24,9 +24,9 @@ from conftest import needs_root
 from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.demo import start_demo
-from kdebug.errors import NotFound
-from kdebug.probe import process_limits
-from kdebug.probe.identity import find_target
+from kdebug.errors import Failed, NotFound
+from kdebug.probe import process_limits, process_table
+from kdebug.probe.identity import MAX_SMALL, find_target
 from kdebug.probe.process_detail import process_detail
 from kdebug.probe.process_environ import read_environ
 from kdebug.probe.process_table import KEPT_GENERATIONS, REVALIDATE_EVERY, ProcessTable
@@ -189,6 +189,19 @@ def test_a_command_line_is_whole_up_to_four_kibibytes(length: int, cut: bool) ->
         process.communicate()
 
 
+@pytest.mark.parametrize(("length", "cut"), [(MAX_SMALL, False), (MAX_SMALL + 1, True)])
+def test_one_process_shows_sixty_four_kibibytes_of_its_command_line(length: int, cut: bool) -> None:
+    command = [sys.executable, "-c", "input()", ""]
+    command[-1] = "x" * (length - sum(len(part) + 1 for part in command))
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        until(lambda: len(Path(f"/proc/{process.pid}/cmdline").read_bytes()) == length)
+        row = process_detail("/proc", process.pid, 0, user_name=lambda uid, container: None).process
+        assert (row.cmdline_truncated, row.cmdline == tuple(command)) == (cut, True)
+    finally:
+        process.communicate()
+
+
 def test_an_exec_shows_within_the_bound() -> None:
     reader = ProcessTable(target_pid=os.getpid(), user_name=lambda uid, container: None)
     process = subprocess.Popen(
@@ -255,20 +268,26 @@ def test_another_group_taken_without_privilege_shows_within_the_bound() -> None:
         process.communicate()
 
 
-def test_a_process_whose_pid_is_taken_between_two_passes_is_gone(tmp_path: Path) -> None:
-    process = tmp_path / "7"
-    process.mkdir()
+def record(folder: Path, pid: int, start: int) -> None:
+    """A process of files, which starts and ends when the test says so."""
+    process = folder / str(pid)
+    process.mkdir(exist_ok=True)
     for name, text in {
+        "stat": f"{pid} (p) S{' 0' * 18} {start} 0 0\n",
         "statm": "9 9",
         "status": "\nUid:\t0 0\nGid:\t0 0",
         "cmdline": "",
         "cgroup": "",
     }.items():
         (process / name).write_text(text)
+
+
+def test_a_process_whose_pid_is_taken_between_two_passes_is_gone(tmp_path: Path) -> None:
+    record(tmp_path, 7, 500)
     reader = ProcessTable(target_pid=7, proc=str(tmp_path), user_name=lambda uid, container: None)
     since = 0
     for start, gone in ((500, []), (900, [(7, 500)])):
-        (process / "stat").write_text(f"7 (p) S{' 0' * 18} {start} 0 0\n")
+        record(tmp_path, 7, start)
         reading = reader.open_pass(since, fds=False)
         assert [row.start_ticks for row in reading.rows()] == [start]
         assert reading.gone() == gone
@@ -317,6 +336,31 @@ def test_a_generation_that_the_table_does_not_know_gets_everything() -> None:
         whole = reader.open_pass(since, fds=False)
         assert any(row.pid == os.getpid() for row in whole.rows())
         assert whole.full and whole.gone() == []
+
+
+def test_who_missed_more_ends_than_are_remembered_gets_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that forks in a loop, and two clients: nobody may keep rows of who has long ended."""
+    monkeypatch.setattr(process_table, "MAX_GONE", 2)
+    for pid in range(1, 6):
+        record(tmp_path, pid, pid * 100)
+    reader = ProcessTable(target_pid=1, proc=str(tmp_path), user_name=lambda uid, container: None)
+    first = reader.open_pass(fds=False)
+    assert [row.pid for row in first.rows()] == [1, 2, 3, 4, 5]
+    for pid in range(2, 6):
+        shutil.rmtree(tmp_path / str(pid))
+    quick, slow = (reader.open_pass(first.generation, fds=False) for _ in range(2))
+    assert not list(quick.rows()) and not quick.full
+    assert quick.gone() == [(pid, pid * 100) for pid in range(2, 6)]
+    # They were told to one client, and are forgotten: neither a delta under way nor a later one is whole.
+    with pytest.raises(Failed, match="no longer known"):
+        list(slow.rows())
+    late = reader.open_pass(first.generation, fds=False)
+    assert late.full and [row.pid for row in late.rows()] == [1]
+    # Who has heard of every end goes on with deltas.
+    again = reader.open_pass(late.generation, fds=False)
+    assert not again.full and not list(again.rows()) and not again.gone()
 
 
 def test_a_change_that_a_slow_pass_finds_is_not_lost_to_who_asked_meanwhile() -> None:

@@ -24,11 +24,11 @@ class FoundTarget(Record):
     container: Optional[str]
 
 
-def read_small(path: str) -> bytes:
-    """The first 64 KiB of a /proc file; `OSError` as open(2) and read(2) raise it."""
+def read_small(path: str, limit: int = MAX_SMALL) -> bytes:
+    """The beginning of a /proc file; `OSError` as open(2) and read(2) raise it."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, MAX_SMALL)
+        return os.read(fd, limit)
     finally:
         os.close(fd)
 

@@ -117,10 +117,11 @@ class _Reader:
 
     def _untruncated(self, row: Process) -> Process:
         """The row with its whole command line (64 KiB at most)."""
-        raw = self._try("cmdline", lambda: self._file("cmdline"))
+        raw = self._try("cmdline", lambda: read_small(f"{self._base}/cmdline", MAX_SMALL + 1))
         if raw is None:
             return row
-        return replace(row, cmdline=parse_cmdline(raw), cmdline_truncated=len(raw) >= MAX_SMALL)
+        whole = len(raw) <= MAX_SMALL
+        return replace(row, cmdline=parse_cmdline(raw[:MAX_SMALL]), cmdline_truncated=not whole)
 
     def _cgroup(self) -> bytes:
         return self._file("cgroup")
