@@ -27,7 +27,8 @@ from kdebug.protocol.record import Record, fields_of
 from support import second_readings as second
 from support.subjects import Subject, Workshop, make_subjects
 
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.xdist_group("every-field")]
+"""In one process of xdist: two sets of these would count each other's pending signals."""
 PATIENCE = 10.0
 
 

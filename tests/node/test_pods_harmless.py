@@ -188,7 +188,10 @@ def _check_heavy_work(node: Node, kdebug: Kdebug, namespace: str, toolbox: str) 
 
 def _has_rested(pids: list[int]) -> bool:
     """An agent has the file open and waits: half a second of next to nothing."""
-    links = {os.readlink(path) for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir()}
+    try:
+        links = {os.readlink(path) for pid in pids for path in Path(f"/proc/{pid}/fd").iterdir()}
+    except FileNotFoundError:
+        return False  # something has just ended, such as the look of another exec
     if not any(link.endswith("/large") for link in links):
         return False
     before = cpu_seconds(pids)

@@ -123,13 +123,13 @@ def awaited_step(process: subprocess.Popen[bytes], text: str) -> list[str]:
 
 
 def test_wait_attaches_at_the_next_start(node: Node, kdebug: Kdebug, place: str) -> None:
-    node.set_backoff(restart=3)
+    node.set_backoff(restart=8)
     app = targets.container("app", "root", "--exit-after", "5", "--code", "1")
     node.apply(targets.pod("flaky", app), place)
     node.wait(place, "flaky", lambda pod: waiting_reason(pod, "app") == "CrashLoopBackOff")
     process = kdebug.start("ps", "flaky", "--wait", "-v", "-n", place)
     awaited_step(process, "waiting for app to start: CrashLoopBackOff")
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert b"app" in stdout
     made = toolboxes.toolboxes(node.pod(place, "flaky"))

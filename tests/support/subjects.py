@@ -72,6 +72,8 @@ class Workshop:
         after = boot_clock()
         assert process.stdout is not None
         account = json.loads(process.stdout.readline())
+        if account["outer_pid"]:
+            after = boot_clock()  # it is a child of the one that was started here
         subject = Subject(account["outer_pid"] or process.pid, (before, after), account)
         subject.environ = environ
         return subject

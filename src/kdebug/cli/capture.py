@@ -33,6 +33,7 @@ from kdebug.capture.work import Progress
 from kdebug.capturing import SUFFIX, Fleet, PodState, capture, default_name
 from kdebug.cli.console import Document, emit, note, progress, write_bytes
 from kdebug.cli.recipe import settings_of
+from kdebug.cli.running import run
 from kdebug.cli.table import cell, size
 from kdebug.cli.verb import Common, common_options, one_target
 from kdebug.errors import EXIT_INTERRUPTED, UsageError
@@ -179,7 +180,7 @@ def until_signal(work: Coroutine[Any, Any, int]) -> int:
             note("interrupted before there was anything to show")
             return EXIT_INTERRUPTED
 
-    return asyncio.run(guarded())
+    return run(guarded())
 
 
 async def _one(

@@ -13,6 +13,7 @@ from typing import Any, Optional
 import click
 
 from kdebug.cli.console import Document, emit, note, write_bytes
+from kdebug.cli.running import run
 from kdebug.cli.system import access_checks
 from kdebug.cli.table import exact, table
 from kdebug.cli.verb import Common, common_options, one_target, with_target
@@ -35,7 +36,7 @@ def with_cluster(
         async with open_cluster(common.open_options(), expression) as cluster:
             return await work(cluster)
 
-    return asyncio.run(opened())
+    return run(opened())
 
 
 def _pod_expression(words: tuple[str, ...], common: Common, verb: str) -> TargetExpression:

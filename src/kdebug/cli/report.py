@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
@@ -13,6 +12,7 @@ import click
 from kdebug.capture.report import report
 from kdebug.capture.report.account import is_redacted
 from kdebug.cli.console import note, progress, write_bytes
+from kdebug.cli.running import run
 from kdebug.cli.table import size
 from kdebug.errors import Failed, KdebugError, UsageError, from_os_error
 
@@ -45,7 +45,7 @@ def report_verb(file: str, to: str, force: bool) -> int:
             drawn = progress(f"reading {what}") or drawn
 
     try:
-        data, found = asyncio.run(report(path, tell))
+        data, found = run(report(path, tell))
     finally:
         if drawn:
             progress("")

@@ -11,6 +11,7 @@ import click
 
 from kdebug import settings
 from kdebug.cli import console
+from kdebug.cli.running import run
 from kdebug.errors import DeadlinePassed, UsageError
 from kdebug.expression import EXAMPLES, OWNERS, TargetExpression, parse
 from kdebug.open import OpenOptions, PodOptions, open_target
@@ -149,7 +150,7 @@ def with_target(
         async with open_target(expression, common.open_options()) as target:
             return await work(target)
 
-    return asyncio.run(opened())
+    return run(opened())
 
 
 async def within(seconds: float, what: str, work: Awaitable[T]) -> T:

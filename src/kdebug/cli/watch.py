@@ -23,6 +23,7 @@ from kdebug.capture.work import Progress
 from kdebug.capturing import default_name
 from kdebug.cli.capture import until_signal, value_of
 from kdebug.cli.console import Document, emit, note, progress, write_bytes
+from kdebug.cli.running import run
 from kdebug.cli.table import size, table
 from kdebug.cli.verb import Common, common_options, one_target
 from kdebug.errors import (
@@ -76,7 +77,7 @@ def watch_verb(
     if expression.path:
         raise UsageError("watch takes no path", next_step="--when 'file /PATH grows > 1MiB per minute'")
     if expression.scheme == "bundle":
-        return emit(asyncio.run(black_box(expression.value)), common.output)
+        return emit(run(black_box(expression.value)), common.output)
     parsed = _conditions(conditions, expression)
     recipes = tuple(_recipe(action) for action in actions or ("capture:standard",))
     pause = value_of(duration, every, "--every")
