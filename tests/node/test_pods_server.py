@@ -70,7 +70,7 @@ def test_closed_port(node: Node, kdebug: Kdebug, words: list[str]) -> None:
 @pytest.mark.parametrize("how", ["silent", "full"])
 def test_no_answer(node: Node, kdebug: Kdebug, how: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(how)
-    error = elsewhere(node, kdebug, server).prompt("ps", "web", code=5).error
+    error = elsewhere(node, kdebug, server).prompt("ps", "web", code=5, seconds=15).error
     assert error == (
         f"the API server {server} cannot be reached: no connection within 4 s; check the network or VPN, "
         "or give it more time with --timeout"
@@ -80,7 +80,7 @@ def test_no_answer(node: Node, kdebug: Kdebug, how: str, request: pytest.Fixture
 def test_the_timeout_that_is_given_holds_for_the_connection(
     node: Node, kdebug: Kdebug, silent: str
 ) -> None:
-    done = elsewhere(node, kdebug, silent).prompt("ps", "web", "--timeout", "1", code=5, seconds=2.5)
+    done = elsewhere(node, kdebug, silent).prompt("ps", "web", "--timeout", "1", code=5, seconds=6)
     assert "within 1 s; check the network" in done.error
 
 

@@ -145,7 +145,8 @@ class ProcessesPane(Pane):
 
     def _show(self) -> None:
         rows = self.model.rows.values()
-        self.table.show(tree(rows) if self._tree else rows)
+        if self.query("#table"):  # not while the screen is taken down
+            self.table.show(tree(rows) if self._tree else rows)
 
     @property
     def needle(self) -> str:
