@@ -25,7 +25,7 @@ from kdebug.agent import dispatch
 from kdebug.agent.session import Session
 from kdebug.demo import start_demo
 from kdebug.errors import Failed, NotFound
-from kdebug.probe import process_limits, process_table
+from kdebug.probe import process_fds, process_limits, process_table
 from kdebug.probe.identity import MAX_SMALL, find_target
 from kdebug.probe.process_detail import process_detail
 from kdebug.probe.process_environ import read_environ
@@ -176,6 +176,17 @@ def test_a_deleted_program_and_a_long_command_line(tmp_path: Path) -> None:
             process.wait()
 
 
+def test_empty_arguments_at_the_end_are_arguments(session: Session) -> None:
+    command = ["sh", "-c", "read line", "", ""]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().endswith(b"\0read line\0\0\0"))
+        in_full = dispatch.handle(session, ask.GetProcess(process.pid)).process
+        assert table()[process.pid].cmdline == in_full.cmdline == tuple(command)
+    finally:
+        process.communicate()
+
+
 @pytest.mark.parametrize(("length", "cut"), [(4096, False), (4097, True)])
 def test_a_command_line_is_whole_up_to_four_kibibytes(length: int, cut: bool) -> None:
     command = [sys.executable, "-c", "input()", ""]
@@ -291,6 +302,23 @@ def test_a_process_whose_pid_is_taken_between_two_passes_is_gone(tmp_path: Path)
         reading = reader.open_pass(since, fds=False)
         assert [row.start_ticks for row in reading.rows()] == [start]
         assert reading.gone() == gone
+        since = reading.generation
+
+
+def test_another_descriptor_shows_though_nothing_else_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the kernel's own folders have the number of their entries for a size.
+    monkeypatch.setattr(process_fds, "KERNEL_COUNTS", False)
+    record(tmp_path, 7, 500)
+    descriptors = tmp_path / "7" / "fd"
+    descriptors.mkdir()
+    reader = ProcessTable(target_pid=7, proc=str(tmp_path), user_name=lambda uid, container: None)
+    since = 0
+    for number in (1, 2, 3):
+        (descriptors / str(number)).touch()
+        reading = reader.open_pass(since)
+        assert [row.fds for row in reading.rows()] == [number]
         since = reading.generation
 
 
@@ -578,6 +606,23 @@ def test_who_may_be_dumped_is_told_by_the_effective_ids(session: Session, dumpab
         process.communicate()
 
 
+@needs_root
+def test_whether_a_zombie_could_be_dumped_is_not_told(session: Session) -> None:
+    """Its files belong to root, as those of a process that may not be dumped."""
+    zombie = os.fork()
+    if zombie == 0:
+        os.setgid(4251)
+        os.setuid(4241)
+        os._exit(0)
+    try:
+        until(lambda: state(zombie) == "Z")
+        detail = dispatch.handle(session, ask.GetProcess(zombie))
+        assert (detail.process.uid, os.stat(f"/proc/{zombie}/environ").st_uid) == (4241, 0)
+        assert detail.dumpable is None and "has ended" in detail.reasons["dumpable"]
+    finally:
+        os.waitpid(zombie, 0)
+
+
 def test_session_group_and_terminal_are_told_apart(session: Session) -> None:
     """A child in the background of a terminal: the group in front of it is its parent's."""
     parent, terminal = pty.fork()
@@ -606,6 +651,16 @@ def test_session_group_and_terminal_are_told_apart(session: Session) -> None:
 
 def children_of(pid: int) -> list[int]:
     return [one.pid for one in psutil.Process(pid).children()]
+
+
+def test_the_time_of_a_limit_counts_what_the_kernel_did_for_it(tmp_path: Path) -> None:
+    """Two parts of a second that are whole ones together only."""
+    record(tmp_path, 7, 500)
+    user, system = (os.sysconf("SC_CLK_TCK") * tenths // 10 for tenths in (26, 15))
+    (tmp_path / "7" / "stat").write_text(f"7 (p) S{' 0' * 10} {user} {system}{' 0' * 6} 500 0 0\n")
+    (tmp_path / "7" / "limits").write_text("Max cpu time              60        unlimited     seconds\n")
+    (limit,) = process_limits.limits(str(tmp_path), 7)
+    assert (limit.name, limit.soft, limit.hard, limit.used) == ("Max cpu time", 60, None, 4)
 
 
 @needs_root
