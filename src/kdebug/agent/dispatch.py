@@ -15,7 +15,7 @@ from kdebug.agent.cursors import Cursor
 from kdebug.agent.session import NEVER, Session, target_gone
 from kdebug.annotations import Any, Callable, Iterable, Optional, TypeVar
 from kdebug.errors import AccessDenied, Failed, KdebugError, from_os_error
-from kdebug.probe import abilities, cgroup, files, identity, process_signal
+from kdebug.probe import abilities, files, identity, process_signal
 from kdebug.protocol import requests as ask
 from kdebug.protocol.files import FileChunk, FileStat, Listing
 from kdebug.protocol.network import NetworkConfig, SocketPage
@@ -248,12 +248,8 @@ def _mounts(session: Session, request: ask.ListMounts, cancelled: threads.Event)
 
 @handles(ask.GetCgroup)
 def _cgroup(session: Session, request: ask.GetCgroup, cancelled: threads.Event) -> CgroupInfo:
-    return cgroup.cgroup_info(
-        session.require_target(),
-        proc=session.proc,
-        read_target=session.read_target,
-        read_host=session.read_host,
-    )
+    session.require_target()
+    return session.target_cgroup()
 
 
 @handles(ask.ListDir)

@@ -118,17 +118,18 @@ class Session:
     def throttled_periods(self) -> Optional[int]:
         """In how many periods the target wanted more CPU than its limit; None where that is not told."""
         try:
-            return self._target_cgroup().cpu_throttled_periods
+            return self.target_cgroup().cpu_throttled_periods
         except (KdebugError, OSError):
             return None
 
     def _target_quota(self) -> Optional[float]:
         try:
-            return self._target_cgroup().cpu_limit_cores
+            return self.target_cgroup().cpu_limit_cores
         except (KdebugError, OSError):
             return None
 
-    def _target_cgroup(self) -> CgroupInfo:
+    def target_cgroup(self) -> CgroupInfo:
+        """Its limits and usage, through its own root; what may not be read is in the reasons."""
         return cgroup_info(self.pid, proc=self.proc, read_target=self.read_target, read_host=self.read_host)
 
     def user_name(self, uid: int, container: Optional[str]) -> Optional[str]:

@@ -136,7 +136,6 @@ class WebSocket(asyncio.Protocol):
         self._news, self._flowing = asyncio.Event(), asyncio.Event()
         self._flowing.set()
         self._error: Exception | None = None
-        self._heartbeat: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._quiet = False
         """Whether nothing has come since the last ping."""
@@ -160,11 +159,10 @@ class WebSocket(asyncio.Protocol):
         self.data_received(early + await reader.read())
         self._ended = self._ended or ended
         if heartbeat is not None:
-            self._heartbeat = heartbeat
-            self._timer = asyncio.get_running_loop().call_later(heartbeat, self._beat)
+            self._timer = asyncio.get_running_loop().call_later(heartbeat, self._beat, heartbeat)
         return self
 
-    def _beat(self) -> None:
+    def _beat(self, seconds: float) -> None:
         if self._quiet and self._held <= MAX_HELD_BYTES:
             self._error = NotHttp("the server does not answer any more")
             self._transport.abort()
@@ -172,8 +170,7 @@ class WebSocket(asyncio.Protocol):
         self._quiet = True
         if not self._transport.is_closing():
             self._transport.write(frame(PING, b"", os.urandom(4)))
-        assert self._heartbeat is not None
-        self._timer = asyncio.get_running_loop().call_later(self._heartbeat, self._beat)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._beat, seconds)
 
     def data_received(self, data: bytes) -> None:
         self._quiet = False
