@@ -344,7 +344,10 @@ def harmless(text: str) -> None:
 
 
 def test_twenty_thousand_sockets(capsys: pytest.CaptureFixture[str]) -> None:
-    """What one look, one filter and one key cost in CPU time, which no busy machine changes much."""
+    """What one look, one filter and one key cost in CPU time; the figures are printed.
+
+    The bound is far above them: it is for work that grows with the square of the rows.
+    """
     states = ("ESTAB", "TIME-WAIT", "CLOSE-WAIT", "LISTEN")
     entries = [
         a_socket(
@@ -385,4 +388,4 @@ def test_twenty_thousand_sockets(capsys: pytest.CaptureFixture[str]) -> None:
     play("demo:", script, opener=opening(backend))
     with capsys.disabled():
         print({name: f"{1000 * seconds:.0f} ms" for name, seconds in figures.items()}, end=" ")
-    assert all(seconds < 0.5 for seconds in figures.values()), figures
+    assert all(seconds < 5 for seconds in figures.values()), figures
