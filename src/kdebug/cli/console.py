@@ -17,6 +17,8 @@ from typing import Any
 from kdebug.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, KdebugError
 from kdebug.sanitise import one_line
 
+LONGEST_LINE = 3500
+"""Characters of a note or an error: names from a pod may be as long as a pod likes."""
 FORMATS = ("table", "wide", "json", "yaml", "name")
 
 
@@ -99,7 +101,7 @@ def _stderr(line: str) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     try:
-        os.write(2, (one_line(line) + "\n").encode("utf-8", "backslashreplace"))
+        os.write(2, (one_line(line, LONGEST_LINE) + "\n").encode("utf-8", "backslashreplace"))
     except OSError:
         pass  # nobody is left to tell
 

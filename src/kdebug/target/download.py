@@ -371,6 +371,9 @@ class Download:
             sparse = os.fstat(fd).st_blocks * 512 + MAX_HASHED_HOLES < size
             if sparse or await self.equal_bytes(fd, path, size) < size:
                 return False
+            # Files of /proc say 0 and hold something.
+            if not size and (await self._target.backend.send(DigestRange(path, 0, 1))).digested_bytes:
+                return False
             mode = final_mode(entry.mode, self._options.special_bits)
             if self._options.overwrite and mode is not None:
                 with contextlib.suppress(OSError):

@@ -193,7 +193,7 @@ class Landing:
         status = os.fstat(fd)
         here = (status.st_size, status.st_mtime_ns)
         plain = stat.S_ISREG(status.st_mode) and status not in self.created
-        if plain and here == (entry.size_bytes, entry.mtime_ns) and status.st_size > 0:
+        if plain and here == (entry.size_bytes, entry.mtime_ns):
             return fd
         os.close(fd)
         return -1
