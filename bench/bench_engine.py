@@ -112,7 +112,7 @@ def decoding() -> None:
         1.7e9,
         cmdline=("/app/server", "--port", "8080"),
     )
-    payload = codec.to_json(ProcessPage(tuple([row] * 500), 1, True))
+    payload = codec.to_json(ProcessPage(tuple([row] * ask.ListProcesses().limit), 1, True))
     codec.from_json(ProcessPage, payload)
     worst = 0.0
     for _ in range(20):

@@ -19,7 +19,7 @@ from kdebug.channel.subprocess import SubprocessChannel
 from kdebug.protocol.requests import OpenTarget
 from kdebug.target import Target
 from kdebug.target.connection import Connection
-from support.toolbox_image import Built, build_core
+from support.toolbox_image import Built, core_image
 
 
 def say(name: str, value: float, unit: str, aim: str) -> None:
@@ -58,8 +58,8 @@ async def agent_memory(core: Built) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        core = build_core(Path(folder))
-        print(core.output.strip())
+        core = core_image(Path(folder))
+        say("core, packed", core.archive.stat().st_size / 1e6, "MB", "<= 12")
         idle_memory(core, "bare interpreter of core", "-", "/usr/bin/python3", "-I", "-S", "-c", "input()")
         idle_memory(core, "hold", "<= 9", "/usr/bin/kdebug-agent", "hold")
         asyncio.run(agent_memory(core))

@@ -1,6 +1,6 @@
 """What a request asks, apart from how its answer is cut into pages: the key under which answers are kept.
 
-`kdebug ps` asks for pages of 500 and the UI for 1,000; a capture holds the whole answer once, and every
+`kdebug ps` asks for pages of 400 and `ls` for 1,000; a capture holds the whole answer once, and every
 way to ask for it is answered from there.
 """
 

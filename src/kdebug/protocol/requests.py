@@ -151,7 +151,8 @@ class Paged(Request[R]):
     """A question answered in pages of at most `limit` items."""
 
     cursor: str = ""
-    limit: int = 500
+    limit: int = 400
+    """So many rows of processes are decoded within the 8 ms that nobody notices a UI stand."""
 
     def validate(self) -> None:
         _in_range("limit", self.limit, 1, MAX_PAGE)
