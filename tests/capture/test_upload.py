@@ -168,6 +168,8 @@ def test_an_interrupt_leaves_no_half_of_it(
         task = asyncio.create_task(Delivery(store=Store("odd://bucket")).deliver(str(bundle)))
         assert await asyncio.to_thread(writing.wait, 30)
         task.cancel()
+        for _ in range(10):  # the task learns of it before the store goes on
+            await asyncio.sleep(0)
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await task
