@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import pty
 import random
@@ -124,6 +125,7 @@ def many(generation: int, chance: random.Random) -> Any:
 
 def serve() -> None:
     """The UI over made-up processes, refreshed every second."""
+    from kdebug.cli.entry import GARBAGE_AFTER
     from kdebug.expression import parse
     from kdebug.open import OpenOptions
     from kdebug.protocol.system import TargetInfo
@@ -131,6 +133,7 @@ def serve() -> None:
     from kdebug.tui import processes
     from kdebug.tui.app import KdebugApp
 
+    gc.set_threshold(GARBAGE_AFTER)  # as the command line does
     processes.INTERVAL_SECONDS = 1.0
     chance = random.Random(1)
 

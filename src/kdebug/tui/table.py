@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, ClassVar, Generic, Optional, TypeVar
 
 from rich.segment import Segment
@@ -129,8 +130,8 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         self._needle = ""
         self._sort = next((column for column in self._columns if column.name == sort), None)
         self._descending = self._sort.descending if self._sort else False
-        self._found: Optional[list[tuple[str, Row]]] = None
-        """What `_found_by` left, each with what it is searched by: a letter more is looked for there."""
+        self._found: Optional[tuple[list[str], list[Row]]] = None
+        """What `_found_by` left, and by what each is searched: a letter more is looked for there."""
         self._found_by = ""
         self._cursor = 0
         self._touched = False
@@ -258,13 +259,15 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
             self.post_message(self.Highlighted(self, after))
 
     def _matching(self) -> list[Row]:
-        found = self._found
-        if found is None or not self._needle.startswith(self._found_by):
-            found = [(self._search(row), row) for row in self._all]
+        # Two lists rather than pairs: ten thousand new tuples would wake the garbage collector.
+        if self._found is None or not self._needle.startswith(self._found_by):
+            self._found = [self._search(row) for row in self._all], self._all
+        texts, rows = self._found
         for word in self._needle.split():
-            found = [pair for pair in found if word in pair[0]]
-        self._found, self._found_by = found, self._needle
-        return [row for _, row in found]
+            hits = [word in text for text in texts]
+            texts, rows = list(compress(texts, hits)), list(compress(rows, hits))
+        self._found, self._found_by = (texts, rows), self._needle
+        return rows
 
     def _index_of(self, key: Hashable) -> Optional[int]:
         return next((index for index, own in enumerate(map(self._key, self._rows)) if own == key), None)
