@@ -51,7 +51,10 @@ class Made:
         self.writer.stream(f"logs/{container}{'.previous' if previous else ''}.log", [data])
 
     def close(self, manifest: dict[str, Any]) -> None:
-        self.writer.add_json("manifest.json", self.change(manifest) | {"answers": self.listed})
+        changed = self.change(manifest)
+        if isinstance(changed, dict):
+            changed = changed | {"answers": self.listed}
+        self.writer.add_json("manifest.json", changed)
         self.writer.close()
 
 
