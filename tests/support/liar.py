@@ -23,6 +23,8 @@ class Liar:
         self.channel = channel
         self.handler = handler
         self.cancelled: list[int] = []
+        self.heard: list[int] = []
+        """The kinds of all frames, in order."""
 
     async def raw(self, data: bytes) -> None:
         await self.channel.write(data)
@@ -43,6 +45,7 @@ class Liar:
         decoder = FrameDecoder()
         while data := await self.channel.read():
             for frame in decoder.feed(data):
+                self.heard.append(frame.kind)
                 if frame.kind == framing.REQUEST:
                     await self.handler(self, frame.request_id, json.loads(frame.payload))
                 elif frame.kind == framing.CANCEL:

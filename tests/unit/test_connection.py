@@ -126,6 +126,38 @@ def test_a_long_download_is_not_held_against_the_agent(run: asyncio.Runner) -> N
     run.run(asyncio.wait_for(talk(), 20))
 
 
+def test_whoever_lost_its_answer_to_a_close_may_close_it_too(
+    run: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(liar: Liar, request_id: int, request: dict[str, Any]) -> None:
+        pass
+
+    async def talk() -> None:
+        connection, liar = await connect(silent)
+        write = connection._channel.write
+
+        async def slowly(data: bytes) -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await write(data)
+
+        async def ask_and_close() -> None:
+            with pytest.raises(ConnectionLost, match="the connection was closed"):
+                await connection.send(ReadFile("/f", 0))
+            await connection.close()
+
+        asked = asyncio.create_task(ask_and_close())
+        while framing.REQUEST not in liar.heard:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(connection._channel, "write", slowly)
+        await connection.close()
+        await asked
+        assert await liar.task is None  # type: ignore[attr-defined]
+        assert liar.heard[-1] == framing.BYE
+
+    run.run(asyncio.wait_for(talk(), 20))
+
+
 def test_answers_that_never_end_are_bounded_together(run: asyncio.Runner) -> None:
     """Each of them is still below what one answer may be."""
 

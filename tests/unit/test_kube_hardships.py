@@ -324,6 +324,70 @@ def test_requests_that_lost_one_stream_share_one_try_to_reconnect(run: asyncio.R
     assert gone.tries == 1
 
 
+def test_nothing_reaches_for_the_toolbox_once_it_is_closed(run: asyncio.Runner) -> None:
+    """What is still asked is lost by the close, which is no reason to open another stream."""
+
+    class Closed(Gone):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ended = asyncio.Event()
+
+        async def send(self, request: Any) -> Any:
+            await self.ended.wait()
+            raise ConnectionLost("the connection was closed")
+
+        async def close(self) -> None:
+            self.ended.set()
+
+    async def close_while_asked() -> None:
+        connection: Any = Closed()
+        backend = PodBackend(connection, connection, OpenTarget(pid=1), 5.0)
+        asked = asyncio.create_task(backend.send(ListProcesses()))
+        await asyncio.sleep(0)
+        await backend.close()
+        with pytest.raises(ConnectionLost, match="was closed"):
+            await asked
+        assert connection.tries == 0
+
+    run.run(close_while_asked())
+
+
+def test_a_stream_that_comes_after_the_close_is_closed(run: asyncio.Runner) -> None:
+    class Late(Gone):
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
+
+        async def send(self, request: Any) -> Any:
+            return None
+
+    late: Any = Late()
+
+    class Slow(Gone):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reached, self.let = asyncio.Event(), asyncio.Event()
+
+        async def connect(self, *, request_seconds: float) -> Any:
+            self.reached.set()
+            await self.let.wait()
+            return late
+
+    async def close_while_it_reconnects() -> None:
+        slow: Any = Slow()
+        backend = PodBackend(slow, slow, OpenTarget(pid=1), 5.0)
+        asked = asyncio.create_task(backend.send(ListProcesses()))
+        await slow.reached.wait()
+        await backend.close()
+        slow.let.set()
+        with pytest.raises(ConnectionLost):
+            await asked
+        assert late.closed
+
+    run.run(close_while_it_reconnects())
+
+
 def test_a_reconnect_that_fails_half_way_leaves_no_agent_behind(run: asyncio.Runner) -> None:
     class Half(Gone):
         closed = False

@@ -40,6 +40,7 @@ class PodBackend:
         self.reconnects = 0
         self._failures = 0
         self._failure: KdebugError | None = None
+        self._closed = False
 
     async def send(self, request: Request[R]) -> R:
         connection = self._connection
@@ -48,6 +49,8 @@ class PodBackend:
         except ProtocolViolation:
             raise
         except ConnectionLost as lost:
+            if self._closed:
+                raise
             if not repeatable(request):
                 raise await self._explained(lost) from lost
             await self._reconnect(connection, lost)
@@ -77,6 +80,9 @@ class PodBackend:
                 self._failure = self._shut_out(error) or await self._explained(lost, LOOKS)
                 self._failures += 1
                 raise self._failure from error
+            if self._closed:
+                await connection.close()
+                raise lost
             self._connection = connection
             self.reconnects += 1
 
@@ -123,6 +129,8 @@ class PodBackend:
         return _what_ended(pod, self.toolbox, lost)
 
     async def close(self) -> None:
+        """What is still asked gets `ConnectionLost`, and nothing reaches for the toolbox any more."""
+        self._closed = True
         await self._connection.close()
 
 

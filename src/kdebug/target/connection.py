@@ -82,6 +82,7 @@ class Connection:
         self._decoder = framing.FrameDecoder()
         self._tasks: list[asyncio.Task[None]] = []
         self._writes: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -323,13 +324,21 @@ class Connection:
         return f"{why}; its log ends with: {log.splitlines()[-1]}" if log else why
 
     async def close(self) -> None:
-        """Say goodbye and end the channel; whoever still waits gets `ConnectionLost`."""
-        said_goodbye = self._lost is None
+        """Say goodbye and end the channel; whoever still waits gets `ConnectionLost`.
+
+        Idempotent, also while another task closes it: whoever waited for an answer may well close it next.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="kdebug-close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        says_goodbye = self._lost is None
         self._fail(ConnectionLost("the connection was closed"))
         if self._hello.done() and not self._hello.cancelled():
             self._hello.exception()
         await _end(self._tasks)
-        if said_goodbye:
+        if says_goodbye:
             try:
                 await asyncio.wait_for(self._write(framing.BYE, 0, b""), 1.0)
             except (KdebugError, asyncio.TimeoutError, OSError):
