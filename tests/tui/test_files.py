@@ -129,6 +129,10 @@ def test_a_large_file_by_window(tmp_path: Path, owner: subprocess.Popen[bytes]) 
         await ui.shows("0399999 some")
         window = pane.view._text
         assert window.end - window.start < 6 * 1024 * 1024
+        before = pane.view.scroll_y
+        pane.view.scroll_page_up()
+        await ui.pilot.pause()
+        assert pane.view.scroll_y == before - pane.view.scrollable_content_region.height  # no gliding
         for _ in range(30):
             await ui.press("pageup")
         await ui.until(lambda: "0399999" not in ui.text() and "some words" in ui.text())

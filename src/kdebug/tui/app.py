@@ -87,6 +87,8 @@ class KdebugApp(App[None]):
         theme = chosen_theme(settings.load().get("theme", AUTO), os.environ)
         # Without colours the terminal's own are kept: Textual then sends none at all, not shades of grey.
         super().__init__(ansi_color=True if without_colour(os.environ) else None)
+        # A page that glides is a dozen paints, and half a second, over ssh.
+        self.animation_level = "none"
         self.expression = expression
         self.options = options
         self.opener = opener
