@@ -18,6 +18,8 @@ from kdebug.mask import looks_secret
 MAX_DEPTH = 64
 MAX_EMBEDDED = 2 * 1024 * 1024
 """Characters of a string that is parsed as JSON; an etcd object has at most 1.5 MiB."""
+_PLAIN = frozenset((int, float, bool, type(None)))
+"""Of JSON, what no secret can be; most of an answer."""
 _COMMANDS = ("cmdline", "command", "args", "argv", "Cmd", "Entrypoint")
 _PULL_SECRETS = (".dockerconfigjson", ".dockercfg", "dockerconfigjson")
 _FLAG = re.compile(r"--?[A-Za-z][\w.\-]*")
@@ -53,7 +55,7 @@ class Walk:
     def _any(self, value: Any, name: str, depth: int) -> Any:
         if isinstance(value, str):
             return self._string(value, name, depth)
-        if value is None or isinstance(value, (bool, int, float)):
+        if type(value) in _PLAIN:
             return value
         if depth > MAX_DEPTH:
             return self.mask(json.dumps(value, default=str)[:1000], "too-deep")
@@ -71,10 +73,11 @@ class Walk:
             value = self._secret(value)
         if isinstance(value.get("value"), str) and isinstance(value.get("name"), str):
             return self._pair(value, depth)
-        return {self._key(key): self._field(str(key), item, depth + 1) for key, item in value.items()}
-
-    def _key(self, key: Any) -> str:
-        return self.text(str(key))
+        text = self.text
+        return {
+            text(str(key)): item if type(item) in _PLAIN else self._field(str(key), item, depth + 1)
+            for key, item in value.items()
+        }
 
     def _field(self, key: str, value: Any, depth: int) -> Any:
         if isinstance(value, str) and value:
@@ -91,10 +94,12 @@ class Walk:
         """A variable of a pod or a process, {"name": ..., "value": ...}; HTTP headers of probes too."""
         kind = "env" if looks_secret(value["name"], value["value"]) else ""
         kind = "" if is_token(value["value"]) else self.named(value["name"]) or kind
-        found = {self._key(k): self._any(v, str(k), depth + 1) for k, v in value.items() if k != "value"}
         plain = value["value"]
         masked = self.mask(plain, kind) if kind and plain else self._string(plain, "", depth + 1)
-        return {self._key(key): masked if key == "value" else found[self._key(key)] for key in value}
+        return {
+            self.text(str(key)): masked if key == "value" else self._any(item, str(key), depth + 1)
+            for key, item in value.items()
+        }
 
     def _secret(self, value: dict[str, Any]) -> dict[str, Any]:
         """A Secret of Kubernetes: every value, whatever it is called."""

@@ -7,6 +7,7 @@ Every look costs time that is linear in what it then masks, or bounded by a smal
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Optional
 
 from kdebug.capture.redact import names
@@ -227,8 +228,18 @@ def url_password_at(data: bytes, at: int) -> Optional[Span]:
 def names_secret(name: str, value: str) -> bool:
     """Whether a field of a document is a secret by its name; its value decides where the name alone does
     not."""
-    raw, data = name.encode("utf-8", "replace")[-NAME_BYTES:], value.encode("utf-8", "surrogatepass")
+    strength = _strength(name[-NAME_BYTES:])
+    if strength is None:
+        return False
+    data = value.encode("utf-8", "surrogatepass")
+    return not names.harmless(data) and (strength == "strong" or names.machine_made(data))
+
+
+@lru_cache(1024)
+def _strength(name: str) -> Optional[str]:
+    """Fields are called the same in each row of an answer."""
+    raw = name.encode("utf-8", "replace")[-NAME_BYTES:]
     strong = names.STRONG.search(raw) is not None
     if names.about(raw) or not (strong or names.WEAK.search(raw)):
-        return False
-    return not names.harmless(data) and (strong or names.machine_made(data))
+        return None
+    return "strong" if strong else "weak"

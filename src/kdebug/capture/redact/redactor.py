@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from kdebug.capture import glob
@@ -105,7 +106,10 @@ class Redactor:
 
     def _named(self, name: str) -> str:
         """The class of a rule of the user that names what is called so; "" where none does."""
-        return next((rule.kind for rule in self._keys if rule.key and rule.key.fullmatch(name)), "")
+        for rule in self._keys:
+            if rule.key and rule.key.fullmatch(name):
+                return rule.kind
+        return ""
 
     def left_out(self, *paths: str) -> str:
         """Why a file, by any of its names, is not taken at all; "" where it may be."""
@@ -139,7 +143,7 @@ class Redactor:
         self.learn_document(document, place)
         walk = Walk(
             lambda value, kind: self._masked(value, kind, place),
-            lambda text: self.text(text, place),
+            partial(self.text, place=place),
             self._named,
         )
         return walk.document(document)
