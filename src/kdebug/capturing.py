@@ -29,8 +29,8 @@ from kdebug.target import Target
 from kdebug.target.cluster import Cluster, PodRef
 from kdebug.units import rfc3339
 
-PODS_AT_A_TIME = 4
-"""Each holds a stream and a connection, and redacts on this machine's processor."""
+PODS_AT_A_TIME = 10
+"""Most of a capture waits for the pod and between samples; the memory is that of the largest answers."""
 SUFFIX = ".kdebug.tar.gz"
 _PLAIN = re.compile(r"[^A-Za-z0-9.-]+")
 Tell = Callable[[Progress], None]
