@@ -89,7 +89,7 @@ async def capture(ui: Ui) -> None:
     recipe = parse_recipe(RECIPE, "still.yaml", {})
     pane._list([Choice("still", recipe), Choice("broken", None, "broken.yaml:1: there are no steps")])
     await ui.press("enter")
-    await ui.shows("would take about")
+    await ui.shows("would take at most about")
     await ui.shows("the target is no pod")
 
 

@@ -42,7 +42,7 @@ def plan_lines(steps: list[PlannedStep], data: dict[str, object]) -> list[str]:
     where = f" on the rung {data['rung']}" if data["rung"] else ""
     return [
         one_line(
-            f"{data['recipe']} of {data['target']}{where} would take about {data['artifacts']} artifacts"
+            f"{data['recipe']} of {data['target']}{where} takes at most about {data['artifacts']} artifacts"
         ),
         f"at most {size(most)} in {data['deadline_seconds']:g} s, about {size(used)}",
         f"the agent: about {float(str(data['agent_cpu_ms_about'])):.0f} ms of CPU and "

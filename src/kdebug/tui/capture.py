@@ -141,6 +141,8 @@ class CapturePane(Pane):
         super().__init__(session)
         self.offline = session.expression.scheme == "bundle"
         self.run: Optional[Run] = None
+        self.last: Optional[Result] = None
+        """What the last capture made, also when something else is on the page."""
         self._choices: list[Choice] = []
         self._planned: tuple[str, list[PlannedStep]] = ("", [])
         """Of which recipe, and its steps."""
@@ -255,7 +257,7 @@ class CapturePane(Pane):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> Optional[bool]:
         running = self.run is not None and self.run.running
         if action in ("open", "copy"):
-            return self.run is not None and self.run.result is not None
+            return self.last is not None
         if action == "stop":
             return running
         if action in ("capture", "file"):
@@ -291,6 +293,7 @@ class CapturePane(Pane):
         async def copy(watch: Watcher, report: TransferReport) -> TransferReport:
             await run.work(found, str(self.session.expression), watch, report)
             if run.result is not None:
+                self.last = run.result
                 self.session.bundles.append(run.result.path)
             return report
 
@@ -316,14 +319,12 @@ class CapturePane(Pane):
         self._show()
 
     def action_open(self) -> None:
-        result = self.run.result if self.run is not None else None
-        if result is not None:
-            self.host.open_session(TargetExpression("bundle", result.path), self.host.options)
+        if self.last is not None:
+            self.host.open_session(TargetExpression("bundle", self.last.path), self.host.options)
 
     def action_copy(self) -> None:
-        result = self.run.result if self.run is not None else None
-        if result is not None:
-            self.host.copy_line(result.path)
+        if self.last is not None:
+            self.host.copy_line(self.last.path)
 
     def action_scroll(self, step: int) -> None:
         self.query_one("#capture").scroll_relative(y=5 * step, animate=False)

@@ -32,7 +32,7 @@ def plan_lines(recipe: Recipe, steps: Sequence[PlannedStep], rung: str) -> Itera
 
     total = cost(steps)
     where = f" on the rung {rung}" if rung else ""
-    yield Line(f"{recipe.name}{where} would take about {total.artifacts} artifacts", STRONG, 2)
+    yield Line(f"{recipe.name}{where} would take at most about {total.artifacts} artifacts", STRONG, 2)
     yield Line(
         f"about {size(total.bytes_about)}, at most {size(recipe.max_bytes)} in {recipe.deadline:g} s",
         PLAIN,
