@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Optional, cast
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.5
 """News is shown so often at most: sorting 5,000 rows takes some of the UI's time."""
+PATIENT_SECONDS = 2.0
+"""So long news waits for somebody who types."""
+TYPING_SECONDS = 0.3
+"""After a letter the next one is expected."""
 TICK_SECONDS = 2.0
 """Ages move on, where nothing else has drawn them."""
 
@@ -89,6 +94,8 @@ class PickerScreen(Screen[None]):
         self._clusters: dict[str, Cluster] = {}
         self._stack = contextlib.AsyncExitStack()
         self._dirty = False
+        self._typed_at = self._flushed_at = 0.0
+        self._settled = False
         self._following = False
         self._told = ""
         self._wanted: Optional[tuple[str, str]] = None
@@ -142,7 +149,7 @@ class PickerScreen(Screen[None]):
     def _follow(self, feed: PodFeed) -> None:
         """Show these pods from now on."""
         self.feed = feed
-        self._following = True
+        self._following, self._settled = True, False
         start(self, "follow", feed.run)
         self._dirty = True
         self._flush()
@@ -172,17 +179,28 @@ class PickerScreen(Screen[None]):
         """Show what came since the last time, at most so often."""
         if not self._dirty or not self.is_mounted or self.app.screen is not self:
             return
-        self._dirty = False
+        now = time.monotonic()
+        if now - self._typed_at < TYPING_SECONDS and now - self._flushed_at < PATIENT_SECONDS:
+            return  # or the next letter would wait for it
+        self._dirty, self._flushed_at = False, now
         feed, table = self.feed, self.table
         table.show_namespaces(feed.namespace == "")
         table.empty = "" if feed.problem else "listing …" if feed.listing else "no pods are here"
         table.show(feed.rows.values())
         if feed.complete:
             table.stick()
+            self._settle()
         if self._wanted is not None and (table.select(self._wanted) or not feed.listing):
             self._wanted = None
         self._show_state()
         self._preview()
+
+    def _settle(self) -> None:
+        """The whole list stays: a garbage collector that looks through it takes 80 ms each time, which is a
+        letter that comes late."""
+        if not self._settled:
+            self._settled = True
+            gc.freeze()
 
     def _tick(self) -> None:
         if self.app.screen is self:
@@ -287,6 +305,7 @@ class PickerScreen(Screen[None]):
             self._filter(event.value)
 
     def _filter(self, needle: str) -> None:
+        self._typed_at = time.monotonic()
         self.table.filter(needle)
         self._show_state()
 
