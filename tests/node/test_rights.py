@@ -32,8 +32,11 @@ def write(root, uid):
 found, roots = {}, {}
 for pid in (int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()):
     root = f"/proc/{pid}/root"
-    with open(f"/proc/{pid}/status") as status:
-        _, name, *rest = status.read().split()
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            _, name, *rest = status.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        continue  # another row's toolbox beside this one, which has ended
     uid = int(rest[rest.index("Uid:") + 1])
     roots[f"{name} {uid}"] = root
     found[f"{name} {uid}"] = {
