@@ -154,6 +154,7 @@ def test_a_secret_at_every_place_of_a_block_edge(seed: int) -> None:
         ),
         Planted("shape", b"ghp_" + b"a1B2" * 9, (b"a1B2a1B2",)),
         Planted("pair", b"password=x7y8z9w0", (b"x7y8", b"z9w0")),
+        Planted("like a reference", b"PASSWORD := $OYN25SWQQRR57FKAEZ9FV", (b"OYN25S", b"AEZ9FV")),
         Planted("yaml", b"- name: DB_PASSWORD\n  value: x7y8z9w0", (b"x7y8", b"z9w0")),
         Planted("key", key.encode(), tuple(line.encode() for line in body)),
     ]

@@ -71,6 +71,7 @@ ORDINARY = (
     "password: null",
     "token: ${TOKEN}",
     "PASSWORD=$DB_PASSWORD",
+    "PASSWORD=$S3_KEY_2",
     "secret: <none>",
     "token: {{ .Values.t }}",
     "token_count=5",

@@ -77,6 +77,24 @@ def test_ended_toolbox_is_not_reused(node: Node, kdebug: Kdebug, place: str, pod
     assert len(made(node, place, pod)) == 2
 
 
+def test_one_that_ended_before_the_kubelet_said_that_it_ran(
+    node: Node, kdebug: Kdebug, place: str, pod: str
+) -> None:
+    node.publish_status(False)
+    try:
+        kdebug("ps", pod, "-n", place)
+        kdebug("sessions", "stop", pod, "-n", place)
+        client = kdebug.start("ps", pod, "-v", "-n", place)
+        assert client.stderr is not None
+        told = iter(client.stderr.readline, b"")
+        assert any(b"is there already and does not run yet" in line for line in told)
+    finally:
+        node.publish_status(True)
+    assert any(b"added the ephemeral container" in line for line in told)
+    assert client.wait(30) == 0
+    assert len(made(node, place, pod)) == 2
+
+
 def test_time_to_live_and_renewal_by_an_attached_client(
     node: Node, kdebug: Kdebug, place: str, pod: str
 ) -> None:

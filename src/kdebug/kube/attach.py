@@ -280,7 +280,13 @@ class Attachment:
             self.selected.pod, self.selected.container, self.options.spec.image, rung
         )
         if waiting is not None:
-            return await self._awaited(waiting["name"], rung)
+            try:
+                return await self._awaited(waiting["name"], rung)
+            except ToolboxFailed as failed:
+                if not failed.ended:
+                    raise
+                # The kubelet tells of an end up to a second late, too.
+                self.options.step(str(failed.error))
         made = ephemeral.container(ephemeral.new_name(), self.options.spec, rung, self.selected.container)
         self.options.step(f"adding {made['name']} on the rung {rung.name} ({rung.rights})")
         pod = await self._add(made)

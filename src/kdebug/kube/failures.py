@@ -119,10 +119,12 @@ def _condition(pod: Object) -> str:
 class ToolboxFailed(Exception):
     """The toolbox container did not start, or has ended; `climb` says whether another rung may help."""
 
-    def __init__(self, error: KdebugError, climb: bool = False) -> None:
+    def __init__(self, error: KdebugError, climb: bool = False, ended: bool = False) -> None:
         super().__init__(str(error))
         self.error = error
         self.climb = climb
+        self.ended = ended
+        """It ran, and another one may."""
 
 
 def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
@@ -131,7 +133,10 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
     if "running" in state:
         return True
     if "terminated" in state:
-        raise ToolboxFailed(_ended(state["terminated"], toolbox, image, target))
+        terminated = state["terminated"]
+        if lacks := _without_python(words(terminated), image):
+            raise ToolboxFailed(lacks)
+        raise ToolboxFailed(_ended(terminated, toolbox, target), ended=True)
     if leaving := _terminating(pod):
         raise ToolboxFailed(leaving)
     waiting = state.get("waiting") or {}
@@ -185,9 +190,7 @@ def _without_python(text: str, image: str) -> Optional[KdebugError]:
     )
 
 
-def _ended(terminated: Object, toolbox: str, image: str, target: str) -> KdebugError:
-    if lacks := _without_python(words(terminated), image):
-        return lacks
+def _ended(terminated: Object, toolbox: str, target: str) -> KdebugError:
     if terminated.get("exitCode") == 137:
         return Failed(
             f"the toolbox {toolbox} was killed",

@@ -48,7 +48,8 @@ _HARMLESS = re.compile(
     rb"bytes|any|empty|unset|set|redacted|hidden|masked|[*.\-_#?]+|x{3,}|<[^<>]*>|\$\{[\w.:-]*\}|\{\{.*\}\}|"
     rb"\$\([\w .-]*\)|\[redacted:[a-z0-9-]{1,32}:[0-9a-f]{8}\]|%[sdrv])$"
 )
-_ENV_REFERENCE = re.compile(rb"^\$[A-Z_][A-Z0-9_]*$")
+_ENV_REFERENCE = re.compile(rb"^\$(?=[A-Z_])(?:[A-Z]*[0-9]*_)*[A-Z]*[0-9]*$")
+"""Words with a number at their end, as variables are called; letters and digits by turns are made."""
 MADE_BYTES = 8
 LONG_BYTES = 64
 """A longer value is masked without a look at it: looks cost time, and what is refused is looked at
