@@ -68,7 +68,7 @@ class FakeBackend:
         self.asked.append(request.name)
         if self.problem is not None:
             raise self.problem
-        answer = getattr(self, f"_{request.name.replace('.', '_')}", None)
+        answer = getattr(self, f"_{request.name.replace('-', '_')}", None)
         if answer is None:
             raise Failed(f"no {request.name} here")
         return answer(request)

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from kdebug.errors import Failed
+from kdebug.protocol.files import FileChunk
+from kdebug.protocol.requests import ReadFile
+from kdebug.protocol.search import COLUMNS, EntryTable, ListTable
+
 from .conftest import Ui, play
+from .fakes import FakeBackend, opening
 
 HOSTILE = [
     b"\x1b[31mred",
@@ -206,3 +212,28 @@ def test_a_directory_of_many_entries_shows_its_first_screen_and_then_all(
         await ui.until(lambda: len(pane.table.rows) == 1)
 
     play(f"local:{owner.pid}", script)
+
+
+class Failing(FakeBackend):
+    """A directory with one file whose first piece comes and whose second does not."""
+
+    def _list_table(self, request: ListTable) -> EntryTable:
+        whole = dict.fromkeys(COLUMNS, (0,))
+        return EntryTable(request.path, ("binary",), **{**whole, "modes": (0o100644,)})
+
+    def _read(self, request: ReadFile) -> FileChunk:
+        if request.offset or request.handle:
+            raise Failed("the disk of the node does not answer")
+        return FileChunk(request.path, 0, 1 << 20, False, 1, 1, 0, "h", data=bytes(request.size))
+
+
+def test_a_binary_file_that_cannot_be_read_on() -> None:
+    async def script(ui: Ui) -> None:
+        await ui.attached()
+        pane = await ui.tab("Files")
+        await ui.shows("binary")
+        assert pane.table.select("binary")
+        await ui.press("enter")
+        await ui.shows("the disk of the node does not answer")
+
+    play("demo:", script, opener=opening(Failing()))

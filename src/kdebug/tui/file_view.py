@@ -112,14 +112,14 @@ class FileView(ScrollView, can_focus=True):
     async def _open(self) -> None:
         try:
             await self._text.open_at(0)
+            head = b"\n".join(line for _, line in self._text.lines[:400])
+            self._hex = looks_binary(head)
+            if self._hex:
+                await self._load_rows(0)
         except KdebugError as error:
             self._fail(error)
             return
-        head = b"\n".join(line for _, line in self._text.lines[:400])
-        self._hex = looks_binary(head)
-        if self._hex:
-            await self._load_rows(0)
-        elif self._text.at_end and self._text.end <= MAX_HIGHLIGHTED:
+        if not self._hex and self._text.at_end and self._text.end <= MAX_HIGHLIGHTED:
             self._colours = highlight(self.path, [safe_line(line) for _, line in self._text.lines])
         self._measure()
 
