@@ -7,6 +7,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -52,8 +53,11 @@ WORKERS = 6
 """Entries in work at once: the agent reads on two threads, and the link has a round trip to hide."""
 SEGMENT_BYTES = 16 * MAX_CHUNK
 """A part is compared in such segments; the first that differs is where reading starts again."""
-INLINE_BYTES = 64 * 1024
+SMALL_BYTES = 64 * 1024
 """Less is hashed and written at once: handing it to a thread would take longer."""
+QUICK_SECONDS, WARY_PIECES = 0.02, 64
+"""Larger pieces are, too, as long as none takes longer: handing them over takes a sixth of a copy's time.
+Where the disk made us wait, so many pieces go to a thread, and everything else goes on meanwhile."""
 MAX_HASHED_HOLES = 1024**3
 """A file with more holes gets no digest as a whole: a hostile size must not cost hours of hashing zeros.
 Its pieces are verified all the same."""
@@ -95,6 +99,8 @@ class Download:
         self._changed = asyncio.Condition()
         self._total: int | None = None
         self._done_bytes = 0
+        self.wary = 0
+        """So many pieces are written in a thread, since the disk has made us wait."""
 
     async def run(self, sources: Sequence[str], destination: str) -> TransferReport:
         found = [source async for source in self._expanded(sources)]
@@ -484,16 +490,24 @@ class _FileCopy:
         try:
             async for chunk in reader.pieces(lambda first: self._accept(first, part)):
                 run._budget.data(len(chunk.data))
-                if len(chunk.data) <= INLINE_BYTES:
-                    self._take(part, chunk)
-                else:
-                    await threaded(self._take, part, chunk)
+                await self._taken(part, chunk)
                 run.report.data_bytes += len(chunk.data)
                 run.tell(self._path, len(chunk.data) + chunk.hole_bytes)
         finally:
             run.report.travelled_bytes += reader.fetched_bytes
             run.report.reconnects += reader.reopened
         self._check_steady(reader)
+
+    async def _taken(self, part: Part, chunk: FileChunk) -> None:
+        run, began = self._run, time.monotonic()
+        small = len(chunk.data) <= SMALL_BYTES
+        if small or not run.wary:
+            self._take(part, chunk)
+        else:
+            await threaded(self._take, part, chunk)
+        if not small:
+            slow = time.monotonic() - began > QUICK_SECONDS
+            run.wary = WARY_PIECES if slow else max(0, run.wary - 1)
 
     def _accept(self, first: FileChunk, part: Part) -> None:
         """The file that was opened must be the one that was listed; to a part, in the very same state."""
@@ -504,7 +518,7 @@ class _FileCopy:
             raise Replaced(f"{self._path} was replaced or changed while it was copied")
 
     def _take(self, part: Part, chunk: FileChunk) -> None:
-        """Verify, hash, write: in a thread for large pieces."""
+        """Verify, hash, write."""
         if chunk.data and not self._verified(chunk):
             raise Failed(
                 f"{self._path} did not arrive as it was read",

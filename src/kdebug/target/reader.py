@@ -18,8 +18,8 @@ from kdebug.protocol.files import FileChunk
 from kdebug.protocol.requests import MAX_CHUNK, ReadFile
 from kdebug.target.target import Target
 
-READS_AHEAD = 4
-"""Pieces asked for before the first has come: hides the round trip and holds at most 5 MiB here. What is
+READS_AHEAD = 8
+"""Pieces asked for before the first has come: hides the round trip and holds at most 9 MiB here. What is
 on its way when a stream is cut is fetched again, and no more."""
 WINDOW_BYTES = (READS_AHEAD + 1) * MAX_CHUNK
 SLOW_PIECE = 128 * 1024
