@@ -22,7 +22,7 @@ from kdebug.protocol.requests import MAX_CHUNK, OpenTarget, ReadFile
 from kdebug.target import Target
 from kdebug.target.landing import LandingFailed
 from kdebug.target.local import LocalBackend
-from kdebug.target.reader import PAUSE_PIECES, READS_AHEAD, WINDOW_BYTES, Packing
+from kdebug.target.reader import PAUSE_PIECES, READS_AHEAD, SLOW_PIECE, WINDOW_BYTES, Packing
 from kdebug.target.transfer import TransferOptions, TransferReport, download
 from support.trees import allocated, facts, make_tree
 
@@ -446,20 +446,25 @@ def test_interrupted_downloads_wait_for_their_thread_and_keep_the_part(
     assert copy(run, target, tmp_path / "f", tmp_path / "g").resumed_bytes == had
 
 
-def shown_pieces(packing: Packing, pieces: int, sent: int, seconds: float) -> list[bool]:
-    """What was asked for, four pieces at a time on their way, each of one chunk that shrinks to `sent`."""
+def shown_pieces(
+    packing: Packing, pieces: int, sent: int, seconds: float, size: int = MAX_CHUNK
+) -> list[bool]:
+    """What was asked for with pieces of `size` on their way that shrink to `sent`."""
     flying = [packing.ask() for _ in range(READS_AHEAD)]
     asked = list(flying)
     for _ in range(pieces):
         packed = flying.pop(0)
-        packing.saw(MAX_CHUNK, sent if packed else MAX_CHUNK, packed, seconds)
+        packing.saw(size, sent if packed else size, packed, seconds)
         flying.append(packing.ask())
         asked.append(flying[-1])
     return asked
 
 
 def test_a_slow_link_gets_packed_pieces_where_they_shrink() -> None:
-    assert all(shown_pieces(Packing("auto"), 40, MAX_CHUNK // 2, 1.0)[12:])
+    begun = 2 * READS_AHEAD + 4
+    assert all(shown_pieces(Packing("auto"), 40, MAX_CHUNK // 2, 1.0)[begun:])
+    crawling = shown_pieces(Packing("auto"), 60, SLOW_PIECE // 2, 1.0, SLOW_PIECE)
+    assert all(crawling[MAX_CHUNK // SLOW_PIECE * 2 + begun :])
     assert not any(shown_pieces(Packing("auto"), 40, MAX_CHUNK // 2, 0.001))
     assert not any(shown_pieces(Packing("never"), 40, MAX_CHUNK // 2, 1.0))
     assert all(shown_pieces(Packing("always"), 40, MAX_CHUNK, 0.001))

@@ -56,7 +56,7 @@ class Packing:
 
     def saw(self, raw_bytes: int, sent_bytes: int, asked: bool, seconds: float) -> None:
         """One piece came: how long it was, how much of it travelled, and what it took since the last."""
-        if not self._auto or raw_bytes < MAX_CHUNK // 4:
+        if not self._auto or raw_bytes < SLOW_PIECE:
             return
         self._bytes += sent_bytes
         self._seconds += seconds
