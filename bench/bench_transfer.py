@@ -26,8 +26,7 @@ from tests.node.support.node import Node
 from kdebug.cli.long_listing import long_lines, ordered_rows, rows_of_page
 from kdebug.expression import parse
 from kdebug.open import open_target
-from kdebug.protocol.requests import MAX_PAGE
-from kdebug.protocol.search import ListTable
+from kdebug.protocol.search import MAX_NAMES, ListTable
 from kdebug.target.options import OpenOptions, PodOptions
 from kdebug.target.search import tables
 
@@ -146,7 +145,7 @@ class Bench:
         pod = PodOptions(kubeconfig=str(self.node.kubeconfig), namespace=self.namespace, container="app")
         async with open_target(parse("big"), OpenOptions(pod=pod)) as target:
             started = time.perf_counter()
-            await target.backend.send(ListTable(path=folder, limit=MAX_PAGE))
+            await target.backend.send(ListTable(path=folder, limit=MAX_NAMES))
             first = time.perf_counter() - started
             started = time.perf_counter()
             rows = [row async for page in tables(target, folder) for row in rows_of_page(page)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from kdebug.annotations import Any, Optional, TypeVar
+from kdebug.annotations import Any, ClassVar, Optional, TypeVar
 from kdebug.errors import ProtocolViolation, UsageError
 from kdebug.protocol.files import KINDS, Entry
 from kdebug.protocol.record import Record, dataclass
@@ -247,6 +247,10 @@ class ListDeleted(Paged[HeldPage]):
     """Of every process in the target's scope."""
 
 
+MAX_NAMES = 3000
+"""Of one page by columns: as many as are decoded within a millisecond or two."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class EntryTable(Record):
     """A page of a directory by columns: a third of the work of one record a name, on both sides.
@@ -286,6 +290,7 @@ COLUMNS = (
 class ListTable(Paged[EntryTable]):
     """As list-dir. The last page has no cursor, and may be empty."""
 
+    most: ClassVar[int] = MAX_NAMES
     path: str = "/"
 
     def validate(self) -> None:

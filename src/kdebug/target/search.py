@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from kdebug.errors import ProtocolViolation
 from kdebug.protocol.files import Entry
-from kdebug.protocol.requests import MAX_PAGE, Paged
-from kdebug.protocol.search import COLUMNS, EntryTable, ListTable, Progress
+from kdebug.protocol.requests import Paged
+from kdebug.protocol.search import COLUMNS, MAX_NAMES, EntryTable, ListTable, Progress
 from kdebug.target.target import MAX_ROWS, Target
 from kdebug.units import KIND_BITS
 
@@ -42,7 +42,7 @@ async def _read_ahead(target: Target, request: Paged[P]) -> AsyncGenerator[P, No
 
 async def tables(target: Target, path: str) -> AsyncGenerator[EntryTable, None]:
     """A directory page by page, by columns. Raises `ProtocolViolation` past `MAX_ROWS`."""
-    request, rows = ListTable(path=path, limit=MAX_PAGE), 0
+    request, rows = ListTable(path=path, limit=MAX_NAMES), 0
     async with contextlib.aclosing(_read_ahead(target, request)) as pages:
         async for page in pages:
             rows += len(page.names)
