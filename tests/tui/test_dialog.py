@@ -39,3 +39,31 @@ def test_a_second_answer_closes_nothing_else(kind: str) -> None:
         assert ui.app.screen is session and len(answers) == 1
 
     play("demo:", script, opener=opening(FakeBackend()))
+
+
+@pytest.mark.parametrize("width", [1, 3, 5, 8, 13])
+@pytest.mark.parametrize("kind", ["palette", "choice", "confirm", "ask", "go to", "help"])
+def test_a_terminal_that_becomes_too_narrow_ends_nothing(kind: str, width: int) -> None:
+    """Rich cannot fold a line into no columns at all."""
+
+    async def script(ui: Ui) -> None:
+        await ui.attached()
+        session = ui.screen
+        if kind == "palette":
+            await ui.press("colon")
+            await ui.until(lambda: bool(ui.app.screen.query_one(OptionList).option_count))
+        else:
+            dialog: Any = {
+                "choice": lambda: Choice("?", ["one", "two words"]), "confirm": lambda: Confirm("?"),
+                "ask": lambda: Ask("?", "text"), "go to": lambda: GoTo(session.session, "/etc"),
+                "help": lambda: HelpScreen(session),
+            }[kind]()  # fmt: skip
+            await ui.app.push_screen(dialog)
+        await ui.pilot.pause()
+        await ui.pilot.resize_terminal(width, 10)
+        await ui.pilot.pause()
+        await ui.pilot.resize_terminal(80, 24)
+        await ui.press("escape")
+        await ui.until(lambda: ui.app.screen is session)
+
+    play("demo:", script, opener=opening(FakeBackend()))

@@ -30,7 +30,17 @@ from kdebug.tui.pane import Pane
 from kdebug.tui.processes import ProcessesPane
 from kdebug.tui.screen import SessionScreen
 from kdebug.tui.session import ClusterOpener, ContextReader, Opener, Session
-from kdebug.tui.theme import AUTO, DARK, LIGHT, MONO, MONO_CSS, THEMES, chosen_theme, without_colour
+from kdebug.tui.theme import (
+    AUTO,
+    DARK,
+    LIGHT,
+    MONO,
+    MONO_CSS,
+    NARROW_CSS,
+    THEMES,
+    chosen_theme,
+    without_colour,
+)
 from kdebug.tui.work import start
 
 
@@ -65,7 +75,7 @@ class KdebugApp(App[None]):
     """One run of the UI."""
 
     TITLE = "kdebug"
-    CSS = MONO_CSS
+    CSS = MONO_CSS + NARROW_CSS
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Actions}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("colon", "command_palette", "Commands", show=False),

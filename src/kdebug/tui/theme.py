@@ -94,6 +94,10 @@ App:nocolor Input > .input--cursor { text-style: reverse; }
 App:nocolor Notice { text-style: bold; }
 """
 """What backgrounds say otherwise."""
+NARROW_CSS = """
+OptionList { min-width: 16; }
+"""
+"""In a terminal of a few columns a list is cut: Rich cannot fold a line into no columns at all."""
 
 PLAIN, DIM, GOOD, WARN, BAD, ACCENT, STRONG = "plain", "dim", "good", "warn", "bad", "accent", "strong"
 """The names under which cells ask for a style."""
