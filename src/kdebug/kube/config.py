@@ -93,7 +93,7 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
     yaml = __import__("yaml")
     config_error = load("config.config_exception").ConfigException
     try:
-        merged = library.KubeConfigMerger(paths).config
+        merged = _merged(library, paths)
         _anchor(merged.value.get("users") or [])
         name = choice.context or _current(merged.value, paths)
         _check_context(merged.value, name)
@@ -128,6 +128,16 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
     )
 
 
+def _merged(library: Any, paths: str) -> Any:
+    """The files as one; None where there is none. Of several current contexts the first one holds
+    (client-go clientcmd/loader.go): the library takes the last, which may be another cluster's."""
+    merger = library.KubeConfigMerger(paths)
+    if merger.config is not None:
+        named = (config.get("current-context") for config in merger.config_files.values())
+        merger.config.value["current-context"] = next(filter(None, named), None)
+    return merger.config
+
+
 def _contents(path: str | None) -> bytes:
     if not path:
         return b""
@@ -149,6 +159,10 @@ def _anchor(users: list[Any]) -> None:
         user |= {
             key: os.path.join(folder, user[key]) for key in FILES_OF_USERS if isinstance(user.get(key), str)
         }
+        plugin = user.get("exec")
+        if isinstance(plugin, dict) and os.sep in str(plugin.get("command")):
+            # Without a separator it is looked for in PATH.
+            user["exec"] = {**plugin, "command": os.path.join(folder, str(plugin["command"]))}
 
 
 def _impersonation(user: dict[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -258,7 +272,7 @@ def contexts(choice: Choice) -> list[ContextInfo]:
     library, yaml = load("config.kube_config"), __import__("yaml")
     config_error = load("config.config_exception").ConfigException
     try:
-        merged = library.KubeConfigMerger(paths).config
+        merged = _merged(library, paths)
         config = merged.value if merged else {}
         current = choice.context or config.get("current-context")
         return [_context(item, current) for item in config.get("contexts") or []]
