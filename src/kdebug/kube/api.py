@@ -26,6 +26,7 @@ from kdebug.errors import (
 )
 from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
 from kdebug.kube.http import Client, ConnectTimeout, Headers, NotHttp, Response
+from kdebug.kube.plugin import Refused
 from kdebug.kube.proxy import proxy_for
 from kdebug.kube.websocket import WebSocket, check_upgrade, upgrade_headers
 
@@ -158,11 +159,11 @@ class Api:
                     raise
         return await self._once(method, path, params, body, content_type, seconds, read)
 
-    async def _renewed(self, used: object) -> bool:
+    async def _renewed(self, used: Refused) -> bool:
         """Whether there are other credentials than those that were refused; once for all who ask."""
         async with self._renewing:
             if self.config.credentials == used:
-                config = await load_config(self.config.choice)
+                config = await load_config(self.config.choice, used)
                 if config.credentials != used:
                     self.config = config
                     self._retired += [self._client] if self._client is not None else []
