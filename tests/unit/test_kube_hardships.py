@@ -440,6 +440,59 @@ def test_a_server_that_has_no_time_is_asked_again(tmp_path: Path, run: asyncio.R
     assert len(asked) == 3 and all(later - sooner >= 1.0 for sooner, later in zip(asked, asked[1:]))
 
 
+SHUTS_DOWN = "The apiserver is shutting down, please try again later."
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("way", ["call", "lines", "exec"])
+def test_a_filter_of_the_server_that_asks_to_come_again(
+    tmp_path: Path, run: asyncio.Runner, way: str, status: int
+) -> None:
+    """It answers in plain text, and the time is in a header (apiserver filters/with_retry_after.go)."""
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 1:
+            return web.Response(status=status, text=SHUTS_DOWN, headers={"Retry-After": "1"})
+        if way == "exec":
+            upgraded = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+            await upgraded.prepare(request)
+            await upgraded.close()
+            return upgraded
+        return web.json_response({"kind": "Pod"})
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/{rest:.*}", answer)))
+            if way == "call":
+                await api.call("GET", "/")
+            elif way == "lines":
+                assert [line async for line in api.lines("/pods", [])] == [b'{"kind": "Pod"}']
+            else:
+                await (await ExecChannel.start(api, "default", "web", "app", ["true"])).close()
+
+    run.run(ask())
+    assert len(asked) == 2 and asked[1] - asked[0] >= 1.0
+
+
+def test_a_server_that_only_fails_is_not_asked_again(tmp_path: Path, run: asyncio.Runner) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=503, text="service unavailable")
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/{rest:.*}", answer)))
+            with pytest.raises(ServerRefusal, match="service unavailable"):
+                await api.call("GET", "/")
+
+    run.run(ask())
+    assert asked == ["/"]
+
+
 def attachment(api: Api) -> Attachment:
     spec = ToolboxSpec("python:3", ("hold",), {}, "0")
     return Attachment(api, Selected(RUNNING_POD, "app"), AttachOptions(spec=spec, seconds=1.0))
