@@ -364,6 +364,9 @@ def _tls(configuration: Connection) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     # As kubectl: many a cluster's own authority lacks extensions that Python 3.13 began to demand.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    # As kubectl, and Python from 3.13 on: whatever certificate-authority names is trusted, also where it is
+    # an intermediate authority whose own is not there.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
     if not configuration.verify_ssl:
