@@ -540,6 +540,45 @@ def test_a_container_that_was_asked_for_and_never_confirmed_is_named(
     assert [line for line in lines if names[0] in line and "may have been added" in line]
 
 
+TIMED_OUT = "Timeout: request did not complete within the allotted timeout"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "message", "undecided"),
+    [
+        (504, "Timeout", TIMED_OUT, True),
+        (502, "", "<html>Bad Gateway", True),
+        (503, "", "upstream connect error", True),
+        (500, "InternalError", "etcdserver: request timed out", True),
+        (500, "InternalError", "failed calling webhook: context deadline exceeded", False),
+        (503, "ServiceUnavailable", "not yet", False),
+        (422, "Invalid", "Pod is invalid", False),
+    ],
+)  # fmt: skip
+def test_a_refusal_that_leaves_open_whether_the_container_is_there(
+    tmp_path: Path, run: asyncio.Runner, code: int, reason: str, message: str, undecided: bool
+) -> None:
+    """The server goes on with a request whose time is over (apiserver filters/timeout.go)."""
+    words = {"kind": "Status", "code": code, "reason": reason, "message": message}
+
+    async def patch(request: web.Request) -> web.Response:
+        return web.json_response(words, status=code) if reason else web.Response(status=code, text=message)
+
+    async def nothing(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "code": 404}, status=404)
+
+    async def attach() -> list[str]:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.patch("/{rest:.*}", patch), web.get("/{rest:.*}", nothing))
+            attempt = attachment(await api_at(stack, tmp_path, url))
+            with pytest.raises((Failed, DeadlinePassed)) as error:
+                await attempt.run()
+            return account.failed_lines(attempt.report, "default/web", error.value)
+
+    lines = run.run(attach())
+    assert bool([line for line in lines if "may have been added" in line]) is undecided
+
+
 def test_every_rung_that_was_refused_is_told_when_nothing_worked() -> None:
     report = Report(refused=[("match", "it reads too little"), ("ptrace", "violates PodSecurity")])
     lines = account.failed_lines(report, "default/web", Failed("no", why="violates PodSecurity"))

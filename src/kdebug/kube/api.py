@@ -66,6 +66,17 @@ class ServerRefusal(Exception):
         """Whether it is only for now: too much to do, being shut down (client-go rest/with_retry.go)."""
         return self.code == 429 or (self.code >= 500 and self.retry_seconds > 0)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether what was asked may be done all the same: the server's time was over before its storage
+        had answered, or something in between speaks for it."""
+        words = self.message.lower()
+        return self.code in (502, 504) or (
+            self.code >= 500
+            and (not self.reason or "timed out" in words or "deadline exceeded" in words)
+            and "failed calling webhook" not in words
+        )
+
     def explained(self, what: str) -> KdebugError:
         """As an error for people; `what` says what was tried."""
         if self.code == 401:
