@@ -814,6 +814,45 @@ def test_a_toolbox_that_ends_as_it_starts_is_told_in_the_kubelets_words(
     run.run(connect())
 
 
+DIAL = "error dialing backend: dial tcp 192.0.2.7:10250: connect: no route to host"
+
+
+@pytest.mark.parametrize(
+    ("may_read", "words"), [(True, "the node n1 is not ready"), (False, "the kubelet has")]
+)
+def test_a_node_that_is_lost_is_told(
+    tmp_path: Path, run: asyncio.Runner, may_read: bool, words: str
+) -> None:
+    """Its pods are said to run for five minutes more, and nothing is ever said of the toolbox."""
+    pod = {**POD, "spec": {**POD["spec"], "nodeName": "n1"}}
+    ready = {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": "NodeStatusUnknown",
+        "message": "Kubelet stopped",
+    }
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            await asyncio.sleep(5)
+        if request.path.endswith("/exec"):
+            return web.Response(status=500, text=DIAL)
+        if request.path.startswith("/api/v1/nodes/"):
+            node = {"kind": "Node", "status": {"conditions": [ready]}}
+            return web.json_response(node if may_read else {}, status=200 if may_read else 403)
+        return web.json_response(pod)
+
+    async def connect() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/{rest:.*}", answer)))
+            toolbox = Toolbox(api, Selected(pod, "app"), "kdebug-0", "asked:1")
+            with pytest.raises(DeadlinePassed) as passed:
+                await connect_when_running(toolbox, pod, "app", 2.0)
+            assert passed.value.why.startswith(words) and DIAL in passed.value.why
+
+    run.run(connect())
+
+
 @pytest.mark.parametrize("when", [0.0, 0.001, 0.01, 0.1])
 def test_closing_ends_requests_under_way_with_an_error_of_ours(tmp_path: Path, when: float) -> None:
     """Whatever they were at: the TLS connection, the answer, a stream, or not yet begun."""
