@@ -440,6 +440,59 @@ def test_a_server_that_has_no_time_is_asked_again(tmp_path: Path, run: asyncio.R
     assert len(asked) == 3 and all(later - sooner >= 1.0 for sooner, later in zip(asked, asked[1:]))
 
 
+SHUTS_DOWN = "The apiserver is shutting down, please try again later."
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("way", ["call", "lines", "exec"])
+def test_a_filter_of_the_server_that_asks_to_come_again(
+    tmp_path: Path, run: asyncio.Runner, way: str, status: int
+) -> None:
+    """It answers in plain text, and the time is in a header (apiserver filters/with_retry_after.go)."""
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 1:
+            return web.Response(status=status, text=SHUTS_DOWN, headers={"Retry-After": "1"})
+        if way == "exec":
+            upgraded = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+            await upgraded.prepare(request)
+            await upgraded.close()
+            return upgraded
+        return web.json_response({"kind": "Pod"})
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/{rest:.*}", answer)))
+            if way == "call":
+                await api.call("GET", "/")
+            elif way == "lines":
+                assert [line async for line in api.lines("/pods", [])] == [b'{"kind": "Pod"}']
+            else:
+                await (await ExecChannel.start(api, "default", "web", "app", ["true"])).close()
+
+    run.run(ask())
+    assert len(asked) == 2 and asked[1] - asked[0] >= 1.0
+
+
+def test_a_server_that_only_fails_is_not_asked_again(tmp_path: Path, run: asyncio.Runner) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=503, text="service unavailable")
+
+    async def ask() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/{rest:.*}", answer)))
+            with pytest.raises(ServerRefusal, match="service unavailable"):
+                await api.call("GET", "/")
+
+    run.run(ask())
+    assert asked == ["/"]
+
+
 def attachment(api: Api) -> Attachment:
     spec = ToolboxSpec("python:3", ("hold",), {}, "0")
     return Attachment(api, Selected(RUNNING_POD, "app"), AttachOptions(spec=spec, seconds=1.0))
@@ -485,6 +538,45 @@ def test_a_container_that_was_asked_for_and_never_confirmed_is_named(
     lines = run.run(attach())
     assert len(names) == 1
     assert [line for line in lines if names[0] in line and "may have been added" in line]
+
+
+TIMED_OUT = "Timeout: request did not complete within the allotted timeout"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "message", "undecided"),
+    [
+        (504, "Timeout", TIMED_OUT, True),
+        (502, "", "<html>Bad Gateway", True),
+        (503, "", "upstream connect error", True),
+        (500, "InternalError", "etcdserver: request timed out", True),
+        (500, "InternalError", "failed calling webhook: context deadline exceeded", False),
+        (503, "ServiceUnavailable", "not yet", False),
+        (422, "Invalid", "Pod is invalid", False),
+    ],
+)  # fmt: skip
+def test_a_refusal_that_leaves_open_whether_the_container_is_there(
+    tmp_path: Path, run: asyncio.Runner, code: int, reason: str, message: str, undecided: bool
+) -> None:
+    """The server goes on with a request whose time is over (apiserver filters/timeout.go)."""
+    words = {"kind": "Status", "code": code, "reason": reason, "message": message}
+
+    async def patch(request: web.Request) -> web.Response:
+        return web.json_response(words, status=code) if reason else web.Response(status=code, text=message)
+
+    async def nothing(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "code": 404}, status=404)
+
+    async def attach() -> list[str]:
+        async with contextlib.AsyncExitStack() as stack:
+            url = await serve(stack, web.patch("/{rest:.*}", patch), web.get("/{rest:.*}", nothing))
+            attempt = attachment(await api_at(stack, tmp_path, url))
+            with pytest.raises((Failed, DeadlinePassed)) as error:
+                await attempt.run()
+            return account.failed_lines(attempt.report, "default/web", error.value)
+
+    lines = run.run(attach())
+    assert bool([line for line in lines if "may have been added" in line]) is undecided
 
 
 def test_every_rung_that_was_refused_is_told_when_nothing_worked() -> None:
@@ -718,6 +810,45 @@ def test_a_toolbox_that_ends_as_it_starts_is_told_in_the_kubelets_words(
                 await connect_when_running(toolbox, POD, "app", 5.0)
             assert failed.value.error.what == "the toolbox kdebug-0 was killed"
             assert "exit code 137 (OOMKilled)" in failed.value.error.why
+
+    run.run(connect())
+
+
+DIAL = "error dialing backend: dial tcp 192.0.2.7:10250: connect: no route to host"
+
+
+@pytest.mark.parametrize(
+    ("may_read", "words"), [(True, "the node n1 is not ready"), (False, "the kubelet has")]
+)
+def test_a_node_that_is_lost_is_told(
+    tmp_path: Path, run: asyncio.Runner, may_read: bool, words: str
+) -> None:
+    """Its pods are said to run for five minutes more, and nothing is ever said of the toolbox."""
+    pod = {**POD, "spec": {**POD["spec"], "nodeName": "n1"}}
+    ready = {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": "NodeStatusUnknown",
+        "message": "Kubelet stopped",
+    }
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            await asyncio.sleep(5)
+        if request.path.endswith("/exec"):
+            return web.Response(status=500, text=DIAL)
+        if request.path.startswith("/api/v1/nodes/"):
+            node = {"kind": "Node", "status": {"conditions": [ready]}}
+            return web.json_response(node if may_read else {}, status=200 if may_read else 403)
+        return web.json_response(pod)
+
+    async def connect() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            api = await api_at(stack, tmp_path, await serve(stack, web.get("/{rest:.*}", answer)))
+            toolbox = Toolbox(api, Selected(pod, "app"), "kdebug-0", "asked:1")
+            with pytest.raises(DeadlinePassed) as passed:
+                await connect_when_running(toolbox, pod, "app", 2.0)
+            assert passed.value.why.startswith(words) and DIAL in passed.value.why
 
     run.run(connect())
 

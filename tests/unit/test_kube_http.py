@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import struct
 import zlib
@@ -150,6 +151,20 @@ def test_a_packed_answer_is_unpacked_in_pieces(run: asyncio.Runner) -> None:
     run.run(ask())
 
 
+def test_a_silent_connection_is_kept_alive_by_the_system(run: asyncio.Runner) -> None:
+    async def ask() -> list[int]:
+        async with listening(Script(SIZED)) as port:
+            client = client_of(port)
+            await body_of(client)
+            (wire,) = client._wires
+            connected = wire.writer.get_extra_info("socket")
+            options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)]
+            return [connected.getsockopt(*option) for option in options]
+
+    alive, idle = run.run(ask())
+    assert alive and idle <= 60
+
+
 def test_connections_are_kept_and_replaced(run: asyncio.Runner) -> None:
     async def ask() -> None:
         script = Script(SIZED, SIZED, b"", SIZED, OK + b"Connection: close\r\n\r\n", SIZED)
@@ -283,6 +298,24 @@ def test_a_proxy_that_refuses_is_told(run: asyncio.Runner) -> None:
             assert "secret" not in str(lost.value)
 
     run.run(ask())
+
+
+def test_an_intermediate_authority_of_the_kubeconfig_is_trusted(
+    tmp_path: Path, run: asyncio.Runner
+) -> None:
+    """Its own is not in the kubeconfig, nor among the system's."""
+    authority = Authority(tmp_path, below=Authority(tmp_path, "root"))
+
+    async def ask() -> object:
+        async with listening(Script(VERSION), authority.server_context()) as port:
+            way = Connection(f"https://127.0.0.1:{port}", ssl_ca_cert=str(authority.certificate))
+            api = Api(ClusterConfig(way, "here", "here", "me", "default"), seconds=10.0)
+            try:
+                return await api.call("GET", "/version")
+            finally:
+                await api.close()
+
+    assert run.run(ask()) == {"major": "1x"}
 
 
 VERSION = OK + b'Content-Length: 15\r\n\r\n{"major": "1x"}'

@@ -123,6 +123,14 @@ def test_a_windows_node() -> None:
             {"terminated": {"exitCode": 128, "message": 'exec: "python3": no such file or directory'}},
             Failed, "has no python3", False,
         ),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError", "message": "runc: permission denied"}},
+            AccessDenied, "does not start the toolbox kdebug-1: StartError: runc: permission denied", True,
+        ),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no space left on device"}},
+            AccessDenied, "StartError: no space left on device", False,
+        ),
         ({"terminated": {"exitCode": 137}}, Failed, "was killed: exit code 137", False),
         ({"terminated": {"exitCode": 1, "message": "hold: bad"}}, Failed, "has ended: exit code 1", False),
         (

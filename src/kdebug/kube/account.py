@@ -41,7 +41,7 @@ def failed_lines(report: Report, label: str, error: BaseException) -> list[str]:
         lines.append(f"{added} listed there (Kubernetes cannot remove ephemeral containers)")
     if name := report.asked_for:
         asked = f"the ephemeral container {name} may have been added to {label}: the API server was asked"
-        lines.append(f"{asked} and did not answer (`kdebug sessions` shows it if it was)")
+        lines.append(f"{asked} and did not say yes or no (`kdebug sessions` shows it if it was)")
     return lines
 
 

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Optional
 from urllib.parse import quote, urlencode
 
@@ -26,6 +27,7 @@ from kdebug.errors import (
 )
 from kdebug.kube.config import ClusterConfig, Connection, forget_copies, load_config
 from kdebug.kube.http import Client, ConnectTimeout, Headers, NotHttp, Response
+from kdebug.kube.plugin import Refused
 from kdebug.kube.proxy import proxy_for
 from kdebug.kube.websocket import WebSocket, check_upgrade, upgrade_headers
 
@@ -59,6 +61,22 @@ class ServerRefusal(Exception):
         asked = self.details.get("retryAfterSeconds")
         return float(asked) if isinstance(asked, int) else 0.0
 
+    @property
+    def passes(self) -> bool:
+        """Whether it is only for now: too much to do, being shut down (client-go rest/with_retry.go)."""
+        return self.code == 429 or (self.code >= 500 and self.retry_seconds > 0)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether what was asked may be done all the same: the server's time was over before its storage
+        had answered, or something in between speaks for it."""
+        words = self.message.lower()
+        return self.code in (502, 504) or (
+            self.code >= 500
+            and (not self.reason or "timed out" in words or "deadline exceeded" in words)
+            and "failed calling webhook" not in words
+        )
+
     def explained(self, what: str) -> KdebugError:
         """As an error for people; `what` says what was tried."""
         if self.code == 401:
@@ -80,6 +98,27 @@ class ServerRefusal(Exception):
         if self.code in (408, 504):
             return DeadlinePassed(what, why=self.message)
         return Failed(what, why=self.message or f"HTTP status {self.code}")
+
+
+class _Patience:
+    """Of one request with its refusals: whether it is sent again."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._used = api.config.credentials
+        self._renewed = False
+        self._pauses = iter(BUSY_PAUSES)
+
+    async def covers(self, refused: ServerRefusal) -> bool:
+        """After what has to come before: other credentials, once, or the pause that the server asks for."""
+        if refused.code == 401 and not self._renewed:
+            self._renewed = True
+            return await self._api.renewed(self._used)
+        pause = next(self._pauses, None) if refused.passes else None
+        if pause is None:
+            return False
+        await asyncio.sleep(max(pause, min(refused.retry_seconds, MAX_BUSY_SECONDS)))
+        return True
 
 
 class Api:
@@ -145,24 +184,19 @@ class Api:
         Credentials that expired (a plugin's token lives minutes) are renewed once. A server that has too
         much to do (429, api-concepts: priority and fairness) is asked again when it says.
         """
-        used, renewed = self.config.credentials, False
-        for pause in (*BUSY_PAUSES, None):
+        patience = _Patience(self)
+        while True:
             try:
                 return await self._once(method, path, params, body, content_type, seconds, read)
             except ServerRefusal as refused:
-                if refused.code == 401 and not renewed and await self._renewed(used):
-                    renewed = True
-                elif refused.code == 429 and pause is not None:
-                    await asyncio.sleep(max(pause, min(refused.retry_seconds, MAX_BUSY_SECONDS)))
-                else:
+                if not await patience.covers(refused):
                     raise
-        return await self._once(method, path, params, body, content_type, seconds, read)
 
-    async def _renewed(self, used: object) -> bool:
+    async def renewed(self, used: Refused) -> bool:
         """Whether there are other credentials than those that were refused; once for all who ask."""
         async with self._renewing:
             if self.config.credentials == used:
-                config = await load_config(self.config.choice)
+                config = await load_config(self.config.choice, used)
                 if config.credentials != used:
                     self.config = config
                     self._retired += [self._client] if self._client is not None else []
@@ -189,7 +223,7 @@ class Api:
                 async with client.request(method, _target(path, params), headers, data) as response:
                     data = await _limited(response)
         if response.status >= 400:
-            raise refusal(response.status, data)
+            raise refusal(response.status, data, response.headers)
         try:
             document = json.loads(data) if read is None else await asyncio.to_thread(read, data)
         except (ValueError, RecursionError):
@@ -230,16 +264,15 @@ class Api:
         Raises `ServerRefusal` before the first line, `ConnectionLost` when the stream breaks,
         `DeadlinePassed` after `idle_seconds` without a byte (0: never).
         """
-        used = self.config.credentials
-        try:
-            async for line in self._lines(path, params, idle_seconds):
-                yield line
-            return
-        except ServerRefusal as refused:
-            if refused.code != 401 or not await self._renewed(used):
-                raise
-        async for line in self._lines(path, params, idle_seconds):
-            yield line
+        patience = _Patience(self)
+        while True:
+            try:
+                async for line in self._lines(path, params, idle_seconds):
+                    yield line
+                return
+            except ServerRefusal as refused:
+                if not await patience.covers(refused):
+                    raise
 
     async def _lines(self, path: str, params: Parameters, idle_seconds: float) -> AsyncIterator[bytes]:
         with self._told(idle_seconds or self.seconds):
@@ -248,7 +281,7 @@ class Api:
                 "GET", target, self._headers(), idle_seconds=idle_seconds or None
             ) as response:
                 if response.status >= 300:
-                    raise refusal(response.status, await _limited(response))
+                    raise refusal(response.status, await _limited(response), response.headers)
                 async for line in _split_lines(response):
                     yield line
 
@@ -259,13 +292,13 @@ class Api:
 
         Raises `ServerRefusal` with the server's words where it gives any.
         """
-        used = self.config.credentials
-        try:
-            return await self._upgraded(path, params, protocols, heartbeat)
-        except ServerRefusal as refused:
-            if refused.code != 401 or not await self._renewed(used):
-                raise
-        return await self._upgraded(path, params, protocols, heartbeat)
+        patience = _Patience(self)
+        while True:
+            try:
+                return await self._upgraded(path, params, protocols, heartbeat)
+            except ServerRefusal as refused:
+                if not await patience.covers(refused):
+                    raise
 
     async def _upgraded(
         self, path: str, params: Parameters, protocols: tuple[str, ...], heartbeat: Optional[float]
@@ -284,7 +317,7 @@ class Api:
                     client.drop(response.wire)
                     raise
                 client.keep(response)  # for the next try, which a container that starts soon gets
-                raise refusal(response.status, words)
+                raise refusal(response.status, words, response.headers)
 
     async def warm(self) -> None:
         """Connect for an exec that comes in a moment; what fails then fails when it comes."""
@@ -342,6 +375,9 @@ def _tls(configuration: Connection) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     # As kubectl: many a cluster's own authority lacks extensions that Python 3.13 began to demand.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    # As kubectl, and Python from 3.13 on: whatever certificate-authority names is trusted, also where it is
+    # an intermediate authority whose own is not there.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
     if not configuration.verify_ssl:
@@ -383,19 +419,21 @@ async def _split_lines(response: Response) -> AsyncIterator[bytes]:
         yield bytes(rest)
 
 
-def refusal(code: int, body: bytes) -> ServerRefusal:
-    """From a Status object, or from whatever a proxy in between wrote."""
+def refusal(code: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> ServerRefusal:
+    """From a Status object, or what a proxy in between wrote, or one of the server's outermost filters."""
     try:
         document = json.loads(body)
     except ValueError:
         document = None
+    waiting = headers.get("retry-after", "")
+    details: dict[str, Any] = {"retryAfterSeconds": int(waiting)} if waiting.isdecimal() else {}
     if not isinstance(document, dict) or document.get("kind") != "Status":
         text = " ".join(body.decode("utf-8", "replace").split())[:300]
-        return ServerRefusal(code, "", text or f"HTTP status {code}", {})
-    details = document.get("details")
+        return ServerRefusal(code, "", text or f"HTTP status {code}", details)
+    told = document.get("details")
     return ServerRefusal(
         code,
         str(document.get("reason") or ""),
         str(document.get("message") or f"HTTP status {code}"),
-        details if isinstance(details, dict) else {},
+        details | (told if isinstance(told, dict) else {}),
     )

@@ -63,7 +63,7 @@ class Report:
     rung: Optional[Rung] = None
     created: list[str] = field(default_factory=list)
     asked_for: str = ""
-    """A container whose PATCH was sent and not answered: it may be there, or not."""
+    """A container whose PATCH was sent and not decided: it may be there, or not."""
     ended: list[str] = field(default_factory=list)
     """Of those created, what was ended again because it read too little."""
     reused: bool = False
@@ -303,8 +303,9 @@ class Attachment:
         report.asked_for = name
         try:
             pod = await ephemeral.add(self.api, self.selected, made)
-        except ServerRefusal:
-            report.asked_for = ""
+        except ServerRefusal as refused:
+            if not refused.undecided:
+                report.asked_for = ""
             raise
         except Failed:
             report.asked_for = ""  # admission took it out again

@@ -1,7 +1,7 @@
 """Which cluster, as whom, in which namespace: contexts and plugins, or the pod's own account.
 
-The library reads and merges the files and runs the credential plugins; here its silence is turned into
-words: it logs a plugin that fails and goes on without credentials.
+The library reads and merges the files and asks OpenID providers; here its silence is turned into words: it
+logs what fails and goes on without credentials.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import logging
 import os
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 from urllib.parse import quote
 
-from kdebug.errors import AccessDenied, DeadlinePassed, Failed, NotFound, UsageError
+from kdebug.errors import DeadlinePassed, Failed, NotFound, UsageError
+from kdebug.kube import plugin
 from kdebug.kube.library import load
 from kdebug.target.cluster import ContextInfo
 
 IN_CLUSTER_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-PLUGIN_SECONDS = 60.0
-"""A credential plugin may open a browser for a login; after this long nobody is there."""
+LOGIN_SECONDS = 60.0
+"""For a provider that is asked for a new token."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ClusterConfig:
     """Headers that say as whom the requests are made."""
 
     @property
-    def credentials(self) -> tuple[object, bytes]:
+    def credentials(self) -> plugin.Refused:
         """What tells one login from another."""
         return self.configuration.api_key.get("BearerToken"), self.certificate
 
@@ -75,11 +76,15 @@ class ClusterConfig:
         return str(self.configuration.host)
 
 
-async def load_config(choice: Choice) -> ClusterConfig:
-    """Raises `NotFound`, `UsageError`, `AccessDenied` or `Failed`, with what is wrong in which file."""
+async def load_config(choice: Choice, refused: Optional[plugin.Refused] = None) -> ClusterConfig:
+    """With other credentials than those that were `refused`, where there are any.
+
+    Raises `NotFound`, `UsageError`, `AccessDenied`, `DeadlinePassed` or `Failed`, with what is wrong in
+    which file.
+    """
     paths = choice.kubeconfig or os.environ.get("KUBECONFIG", "") or os.path.expanduser("~/.kube/config")
     if any(os.path.exists(os.path.expanduser(path)) for path in paths.split(os.pathsep) if path):
-        return await _from_files(paths, choice)
+        return await _from_files(paths, choice, refused)
     if "KUBERNETES_SERVICE_HOST" in os.environ and not choice.kubeconfig and not choice.context:
         return _in_cluster(choice)
     raise NotFound(
@@ -88,17 +93,18 @@ async def load_config(choice: Choice) -> ClusterConfig:
     )
 
 
-async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
+async def _from_files(paths: str, choice: Choice, refused: Optional[plugin.Refused]) -> ClusterConfig:
     library = load("config.kube_config")
     yaml = __import__("yaml")
     config_error = load("config.config_exception").ConfigException
     try:
-        merged = library.KubeConfigMerger(paths).config
+        merged = _merged(library, paths)
         _anchor(merged.value.get("users") or [])
         name = choice.context or _current(merged.value, paths)
         _check_context(merged.value, name)
         loader = library.KubeConfigLoader(merged, active_context=name, config_base_path=None)
         configuration = Connection()
+        await _log_in(library, loader, refused)
         await _credentials(loader, configuration)
         certificate = _contents(configuration.cert_file)
         impersonation = _impersonation(_plain(loader._user))
@@ -128,6 +134,16 @@ async def _from_files(paths: str, choice: Choice) -> ClusterConfig:
     )
 
 
+def _merged(library: Any, paths: str) -> Any:
+    """The files as one; None where there is none. Of several current contexts the first one holds
+    (client-go clientcmd/loader.go): the library takes the last, which may be another cluster's."""
+    merger = library.KubeConfigMerger(paths)
+    if merger.config is not None:
+        named = (config.get("current-context") for config in merger.config_files.values())
+        merger.config.value["current-context"] = next(filter(None, named), None)
+    return merger.config
+
+
 def _contents(path: str | None) -> bytes:
     if not path:
         return b""
@@ -149,6 +165,10 @@ def _anchor(users: list[Any]) -> None:
         user |= {
             key: os.path.join(folder, user[key]) for key in FILES_OF_USERS if isinstance(user.get(key), str)
         }
+        plugin = user.get("exec")
+        if isinstance(plugin, dict) and os.sep in str(plugin.get("command")):
+            # Without a separator it is looked for in PATH.
+            user["exec"] = {**plugin, "command": os.path.join(folder, str(plugin["command"]))}
 
 
 def _impersonation(user: dict[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -188,6 +208,33 @@ def _plain(item: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+OF_ITS_OWN = ("token", "tokenFile", "username", "client-certificate", "client-certificate-data")
+"""Credentials of a user that go before a plugin's."""
+
+
+async def _log_in(library: Any, loader: Any, refused: Optional[plugin.Refused]) -> None:
+    """Ask the credential plugin, if there is one, and have the library take its answer."""
+    user, cluster = _plain(loader._user), _plain(loader._cluster)
+    entry = user.get("exec")
+    if not isinstance(entry, dict):
+        return
+    found: Optional[plugin.Credentials] = None
+    if not any(user.get(key) for key in OF_ITS_OWN):
+        folder = loader._get_base_path(loader._cluster.path)
+        authority = library.FileOrData(cluster, "certificate-authority", file_base_path=folder).as_data()
+        found = await plugin.credentials(entry, plugin.cluster_info(cluster, authority), refused)
+
+    async def take() -> bool:
+        if found is not None and found.header:
+            loader.token = found.header
+        if found is not None and found.certificate:
+            loader.cert_file = library._create_temp_file_with_content(found.certificate)
+            loader.key_file = library._create_temp_file_with_content(found.key)
+        return found is not None
+
+    loader.load_from_exec_plugin = take
+
+
 class _Overheard(logging.Handler):
     """Keeps what the library only logs."""
 
@@ -200,29 +247,25 @@ class _Overheard(logging.Handler):
 
 
 async def _credentials(loader: Any, configuration: Any) -> None:
-    """Run the credential plugin if there is one; a failure is an error, not a request as nobody."""
+    """Ask the provider if there is one; a failure is an error, not a request as nobody."""
     logger = logging.getLogger("kubernetes.aio.config.kube_config")
     overheard = _Overheard()
     logger.addHandler(overheard)
     propagate, logger.propagate = logger.propagate, False
     try:
         # Not wait_for: of an interrupt while the library was loaded it would make a success.
-        async with asyncio.timeout(PLUGIN_SECONDS):
+        async with asyncio.timeout(LOGIN_SECONDS):
             await loader.load_and_set(configuration)
     except TimeoutError:
         raise DeadlinePassed(
-            f"the credential plugin did not answer within {PLUGIN_SECONDS:.0f} s",
+            f"no new token came within {LOGIN_SECONDS:.0f} s",
             next_step="run a kubectl command to log in, then try again",
         ) from None
     finally:
         logger.removeHandler(overheard)
         logger.propagate = propagate
     if overheard.lines:
-        raise AccessDenied(
-            "the credential plugin of the kubeconfig failed",
-            why=_one_line(overheard.lines[-1]),
-            next_step="log in with the tool of your cloud provider; `kubectl get pods` must work first",
-        )
+        raise plugin.failed(overheard.lines[-1])
 
 
 def _in_cluster(choice: Choice) -> ClusterConfig:
@@ -258,7 +301,7 @@ def contexts(choice: Choice) -> list[ContextInfo]:
     library, yaml = load("config.kube_config"), __import__("yaml")
     config_error = load("config.config_exception").ConfigException
     try:
-        merged = library.KubeConfigMerger(paths).config
+        merged = _merged(library, paths)
         config = merged.value if merged else {}
         current = choice.context or config.get("current-context")
         return [_context(item, current) for item in config.get("contexts") or []]

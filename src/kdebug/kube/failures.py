@@ -14,6 +14,9 @@ IMAGE_REASONS = (
 )  # fmt: skip
 """kubelet/images/types.go and container/sync_result.go."""
 RUNG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError")
+NEVER_STARTED = ("StartError", "ContainerCannotRun")
+"""containerd's and Docker's words for a process that the runtime could not make. Where the pod restarts its
+containers, the kubelet says `waiting: RunContainerError` instead (kubelet_pods.go)."""
 WAITING_IS_NORMAL = ("", "ContainerCreating", "PodInitializing")
 MAX_WORDS = 600
 
@@ -136,6 +139,9 @@ def toolbox_state(pod: Object, toolbox: str, image: str, target: str) -> bool:
         terminated = state["terminated"]
         if lacks := _without_python(words(terminated), image):
             raise ToolboxFailed(lacks)
+        if terminated.get("reason") in NEVER_STARTED:
+            climb = _about_rights(words(terminated))
+            raise ToolboxFailed(_refused_by_node(terminated, toolbox, target), climb=climb)
         raise ToolboxFailed(_ended(terminated, toolbox, target), ended=True)
     if leaving := _terminating(pod):
         raise ToolboxFailed(leaving)

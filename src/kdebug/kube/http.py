@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable
@@ -27,6 +28,10 @@ MAX_INTERIM = 8
 """Answers before the answer (100 Continue)."""
 CONNECT_DELAY = 0.25
 """Seconds until the next address of a name is tried beside the one before (RFC 8305)."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""What each system calls it. A log that nobody writes to is silent for hours: load balancers and NAT forget
+such a connection within minutes and tell neither side, and a node that is gone never says so (client-go
+transport/cache.go: 30 s)."""
 Headers = list[tuple[str, str]]
 
 
@@ -317,7 +322,16 @@ async def _dial(host: str, port: int, context: ssl.SSLContext | None, name: str)
         lambda: protocol, host, port, ssl=context, server_hostname=name if context else None,
         happy_eyeballs_delay=CONNECT_DELAY,
     )  # fmt: skip
+    _keep_alive(transport.get_extra_info("socket"))
     return Wire(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+
+
+def _keep_alive(connected: Any) -> None:
+    with contextlib.suppress(OSError):  # one that has ended by now says so soon enough
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _tunnel(wire: Wire, proxy: Proxy, authority: str) -> None:

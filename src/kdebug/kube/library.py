@@ -42,11 +42,14 @@ def load(name: str) -> ModuleType:
 
 class _FastYaml:
     """`yaml` for the kubeconfig's reader: the same language, parsed in C where that was built, ten times as
-    fast. A kubeconfig with the certificates of many clusters is a large file."""
+    fast. A kubeconfig with the certificates of many clusters is a large file. An empty one says nothing,
+    which is no mistake."""
 
     @staticmethod
     def safe_load(stream: Any) -> Any:
-        return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  safe, both
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        found = yaml.load(stream, loader)  # noqa: S506  safe, both
+        return {} if found is None else found
 
 
 def _prepare() -> None:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 from kdebug.agent.source import agent_sources
 from kdebug.channel.delivery import archive, delivered_agent_command
@@ -50,6 +51,8 @@ class Toolbox:
         self._own_agent = holds_agent(image)
         self.delivered = not self._own_agent
         """Whether the running agent came from the client."""
+        self.heard = ""
+        """What an exec that did not come about was answered last."""
 
     async def connect(self, *, request_seconds: float) -> Connection:
         """A new agent in the running toolbox. Raises `ServerRefusal` while it does not run."""
@@ -121,9 +124,11 @@ async def _early(toolbox: Toolbox, watcher: asyncio.Task[None], seconds: float) 
         except ServerRefusal as refused:
             if refused.code not in NOT_YET:
                 raise refused.explained(f"exec into {toolbox.selected.label} is refused") from refused
+            toolbox.heard = refused.message
         except ProtocolViolation:
             raise
         except ConnectionLost as lost:
+            toolbox.heard = lost.why
             # The stream was opened and ended: a container in the act of starting or of ending. The watch
             # will tell which.
             if not _ended_early(lost):
@@ -244,12 +249,20 @@ async def _events(api: Api, selected: Selected, version: str) -> AsyncIterator[t
 async def _late_error(toolbox: Toolbox, seconds: float) -> KdebugError:
     """What the kubelet said last, when nothing came of it in time."""
     why = "the kubelet has not said anything about it"
+    step = "pulling an image takes time: give it more with --timeout, or look at `kdebug events`"
     try:
         selected = toolbox.selected
         pod = await toolbox.api.call("GET", pods_path(selected.namespace, selected.name), seconds=2.0)
         toolbox_state(pod, toolbox.name, toolbox.image, selected.container)
         state = container_status(pod, toolbox.name).get("state") or {}
         why = words(state.get("waiting") or {}) or why
+        if not state:
+            why = "; exec is answered: ".join(part for part in (why, toolbox.heard) if part)
+            if sick := await _sick_node(toolbox.api, pod):
+                why, step = (
+                    f"{sick}; {why}",
+                    "a node that is lost starts nothing: look at `kubectl get nodes`",
+                )
         if "running" in state:
             why = "it runs, but its agent does not answer"
     except ToolboxFailed as failed:
@@ -259,5 +272,15 @@ async def _late_error(toolbox: Toolbox, seconds: float) -> KdebugError:
     return DeadlinePassed(
         f"the toolbox {toolbox.name} in {toolbox.selected.label} was not ready within {seconds:g} s",
         why=why,
-        next_step="pulling an image takes time: give it more with --timeout, or look at `kdebug events`",
+        next_step=step,
     )
+
+
+async def _sick_node(api: Api, pod: Object) -> str:
+    """What is wrong with the pod's node; "" where nothing is, or nobody may know."""
+    name = str(pod["spec"].get("nodeName") or "")
+    node = await api.call("GET", f"/api/v1/nodes/{quote(name)}", seconds=2.0)
+    for condition in (node.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "Ready" and condition.get("status") != "True":
+            return f"the node {name} is not ready ({words(condition)})"
+    return ""

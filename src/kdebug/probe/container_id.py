@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+import os
+
 from kdebug.annotations import Optional
 
 _DIGITS = 64
 """containerd and docker: .../ID; systemd driver: cri-containerd-ID.scope, crio-ID.scope, docker-ID.scope;
 a private cgroup namespace seen from outside: /../ID (cgroup_namespaces(7)). crio-conmon-ID.scope holds the
 monitor of a container, which is outside of it."""
+INITIAL_NAMESPACE = "cgroup:[4026531835]"
+"""Whoever is in it sees every path whole (linux/proc_ns.h: PROC_CGROUP_INIT_INO)."""
+
+
+class Containers:
+    """Which container a process runs in, as one reader sees it."""
+
+    def __init__(self, proc: str) -> None:
+        self._mine, self._namespace = "", ""
+        try:
+            with open(
+                f"{proc}/self/cgroup", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
+                mine = file.read()
+            namespace = os.readlink(f"{proc}/self/ns/cgroup")
+        except OSError:
+            return
+        if namespace != INITIAL_NAMESPACE and parse_container_id(mine) is None:
+            self._mine, self._namespace = mine, namespace
+
+    def of(self, text: str) -> Optional[str]:
+        """From its /proc/PID/cgroup: the id, or None outside containers.
+
+        With cgroup v2 a runtime gives each container a private cgroup namespace, which hides its own path
+        from whoever is in it. Then the namespace is what it is called, and what has our path is in it.
+        """
+        found = parse_container_id(text)
+        return self._namespace if found is None and self._mine == text != "" else found
 
 
 def parse_container_id(text: str) -> Optional[str]:

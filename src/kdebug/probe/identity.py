@@ -9,7 +9,7 @@ import time
 
 from kdebug.annotations import Optional
 from kdebug.errors import AccessDenied, NotFound, from_os_error
-from kdebug.probe.container_id import parse_container_id
+from kdebug.probe.container_id import Containers
 from kdebug.protocol.record import Record, dataclass
 from kdebug.protocol.system import SHELLS, AgentInfo, TargetInfo
 
@@ -35,10 +35,11 @@ def read_small(path: str, limit: int = MAX_SMALL) -> bytes:
 
 def find_target(proc: str, pid: int, container: str) -> FoundTarget:
     """The process named by pid, or the container's first one. Raises `NotFound`."""
-    return _describe(proc, pid) if pid else _first_of_container(proc, container)
+    containers = Containers(proc)
+    return _describe(proc, pid, containers) if pid else _first_of_container(proc, container, containers)
 
 
-def _describe(proc: str, pid: int) -> FoundTarget:
+def _describe(proc: str, pid: int, containers: Containers) -> FoundTarget:
     try:
         stat = read_small(f"{proc}/{pid}/stat")
         cgroup = read_small(f"{proc}/{pid}/cgroup")
@@ -53,17 +54,17 @@ def _describe(proc: str, pid: int) -> FoundTarget:
         pid,
         int(rest.split()[19]),
         name.decode("utf-8", "surrogateescape"),
-        parse_container_id(cgroup.decode("utf-8", "surrogateescape")),
+        containers.of(cgroup.decode("utf-8", "surrogateescape")),
     )
 
 
-def _first_of_container(proc: str, container: str) -> FoundTarget:
+def _first_of_container(proc: str, container: str, containers: Containers) -> FoundTarget:
     """The oldest process whose cgroup names the container: its init, whatever PID that has (6.5)."""
     found = []
     for name in os.listdir(proc):
         if name.isdigit():
             try:
-                candidate = _describe(proc, int(name))
+                candidate = _describe(proc, int(name), containers)
             except (NotFound, AccessDenied):
                 continue
             if candidate.container == container:
@@ -90,16 +91,18 @@ def target_info(proc: str, found: FoundTarget, read_only: bool) -> TargetInfo:
         clock_ticks=os.sysconf("SC_CLK_TCK"),
         page_size=os.sysconf("SC_PAGE_SIZE"),
         read_only=read_only,
-        agent_container=_own_container(proc),
+        agent_container=_own_container(proc, found),
         reasons=reasons,
     )
 
 
-def _own_container(proc: str) -> Optional[str]:
+def _own_container(proc: str, found: FoundTarget) -> Optional[str]:
+    """None as well where it is the target's too, whose processes are not kdebug's."""
     try:
-        return parse_container_id(read_small(f"{proc}/self/cgroup").decode("utf-8", "surrogateescape"))
+        mine = Containers(proc).of(read_small(f"{proc}/self/cgroup").decode("utf-8", "surrogateescape"))
     except OSError:
         return None
+    return None if mine == found.container and found.pid != os.getpid() else mine
 
 
 def _same_namespace(proc: str, pid: int, kind: str, reasons: dict[str, str]) -> Optional[bool]:

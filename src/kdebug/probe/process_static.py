@@ -7,7 +7,7 @@ import os
 import sys
 
 from kdebug.annotations import Callable, Optional, TypeVar
-from kdebug.probe.container_id import parse_container_id
+from kdebug.probe.container_id import Containers
 from kdebug.probe.process_parse import parse_cmdline, parse_owner, text_of
 
 T = TypeVar("T")
@@ -61,10 +61,12 @@ def reason_of(error: OSError) -> str:
     return sys.intern(f"{words} ({name}): {NEEDS}" if name else f"{words}: {NEEDS}")
 
 
-def read_static(proc_fd: int, pid: int, kernel_thread: bool, user_name: UserName) -> Static:
+def read_static(
+    proc_fd: int, pid: int, kernel_thread: bool, user_name: UserName, containers: Containers
+) -> Static:
     """One process' static facts; raises `OSError` (ENOENT, ESRCH) only when it has ended."""
     reasons: dict[str, str] = {}
-    reader = _Reader(proc_fd, pid, reasons)
+    reader = _Reader(proc_fd, pid, reasons, containers)
     owner = reader.attempt(("uid", "gid", "user"), reader.owner)
     uid, gid = owner if owner else (None, None)
     container = reader.attempt(("container",), reader.container)
@@ -84,8 +86,8 @@ def read_static(proc_fd: int, pid: int, kernel_thread: bool, user_name: UserName
 class _Reader:
     """The files of one process, each denied for a reason of its own."""
 
-    def __init__(self, proc_fd: int, pid: int, reasons: dict[str, str]) -> None:
-        self._proc_fd, self._pid, self._reasons = proc_fd, pid, reasons
+    def __init__(self, proc_fd: int, pid: int, reasons: dict[str, str], containers: Containers) -> None:
+        self._proc_fd, self._pid, self._reasons, self._containers = proc_fd, pid, reasons, containers
 
     def attempt(self, names: tuple[str, ...], read: Callable[[], T]) -> Optional[T]:
         """None when it may not be read, with the reason under each of `names`; ends are not caught."""
@@ -113,6 +115,6 @@ class _Reader:
             return None
 
     def container(self) -> Optional[str]:
-        found = parse_container_id(text_of(read_at(self._proc_fd, f"{self._pid}/cgroup", 16384)))
+        found = self._containers.of(text_of(read_at(self._proc_fd, f"{self._pid}/cgroup", 16384)))
         # Thousands of processes share one id: they share the object, too.
         return sys.intern(found) if found else None

@@ -16,6 +16,7 @@ import time
 from kdebug import threads
 from kdebug.annotations import Optional
 from kdebug.errors import Failed
+from kdebug.probe.container_id import Containers
 from kdebug.probe.process_fds import count_fds
 from kdebug.probe.process_parse import PF_KTHREAD, Stat, exec_mark, parse_stat, text_of
 from kdebug.probe.process_pass import Pass
@@ -71,6 +72,7 @@ class ProcessTable:
         self.proc_fd = -1
         self.proc_fd = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._user_name = user_name
+        self._containers = Containers(proc)
         self._scope = Scope(self.proc_fd, target_pid, proc)
         self._boot = _boot_time(self.proc_fd)
         self.known: dict[int, Known] = {}
@@ -150,7 +152,8 @@ class ProcessTable:
             known.due = OUTSIDE
         if known.due == OUTSIDE:
             return
-        static = read_static(self.proc_fd, pid, bool(stat.flags & PF_KTHREAD), self._user_name)
+        kernel_thread = bool(stat.flags & PF_KTHREAD)
+        static = read_static(self.proc_fd, pid, kernel_thread, self._user_name, self._containers)
         # The pid may have been given to another process between the two reads.
         if (
             not static.same_as(known.static)

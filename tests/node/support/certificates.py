@@ -16,13 +16,15 @@ VALID = datetime.timedelta(hours=12)
 
 
 class Authority:
-    def __init__(self, folder: Path, name: str = "kdebug-node-ca") -> None:
+    def __init__(self, folder: Path, name: str = "kdebug-node-ca", below: Authority | None = None) -> None:
+        """`below`: the authority that vouches for this one."""
         self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._subject = subject
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        builder = self._builder(subject, self._key).add_extension(x509.BasicConstraints(True, None), True)
-        certificate = builder.add_extension(usage, True).sign(self._key, hashes.SHA256())
+        issuer = below or self
+        builder = issuer._builder(subject, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        certificate = builder.add_extension(usage, True).sign(issuer._key, hashes.SHA256())
         self.certificate = folder / f"{name}.crt"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
