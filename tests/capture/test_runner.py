@@ -33,7 +33,7 @@ from kdebug.protocol import codec
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import ProcessPage
 from kdebug.protocol.requests import Request
-from kdebug.protocol.system import TargetInfo
+from kdebug.protocol.system import CgroupInfo, TargetInfo
 from kdebug.target import Backend, Target
 
 R = TypeVar("R")
@@ -328,6 +328,65 @@ def test_a_password_behind_a_thousand_variables_is_known(tmp_path: Path, run: as
     assert line.startswith(b"signed in, ") and secret.encode() not in line
 
 
+class Slow:
+    """A backend that takes its time, counts the questions at once, and may say that memory is short."""
+
+    def __init__(self, inner: Backend, free_bytes: int) -> None:
+        self.inner, self.free_bytes = inner, free_bytes
+        self.names: list[str] = []
+        self.flying = self.most = 0
+
+    async def send(self, request: Request[R]) -> R:
+        self.names.append(request.name)
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        try:
+            await asyncio.sleep(0.01)
+            answer = await self.inner.send(request)
+        finally:
+            self.flying -= 1
+        if isinstance(answer, CgroupInfo):
+            used = answer.memory_working_set_bytes or 0
+            return replace(answer, memory_limit_bytes=used + self.free_bytes)
+        return answer
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+@pytest.mark.parametrize("free_bytes, at_a_time", [(2**30, 4), (2**20, 1)])
+def test_samples_are_taken_beside_everything_else(
+    tmp_path: Path, run: asyncio.Runner, free_bytes: int, at_a_time: int
+) -> None:
+    """None waits for the hundred questions before it, and where memory is short none is a second one."""
+    place = tmp_path / "many"
+    for number in range(100):
+        (place / str(number)).mkdir(parents=True)
+    what = recipe(
+        f"steps:\n- listings: [{place}]\n  depth: 1\n- files: ['{place}/**/*.log']\n"
+        "- facts: cgroup\n  name: s\n  samples: {every: 1ms, count: 8}\n"
+        "- facts: mounts\n  when: {exists: /etc}\n"
+    )
+
+    async def taken() -> Slow:
+        async with open_target(parse(f"local:{os.getpid()}"), OpenOptions()) as live:
+            slow = Slow(live.backend, free_bytes)
+            made = CaptureOptions(str(tmp_path / "b"), NoRedaction(), "x")
+            result = await Capture(what, made, Target(slow, live.info, live.label)).run()
+            assert result.status == "complete", result.problems
+            return slow
+
+    slow = run.run(taken())
+    samples = [at for at, name in enumerate(slow.names) if name == "cgroup"][
+        1:
+    ]  # the first: is there room?
+    assert len(samples) == 8 and slow.most <= at_a_time, (samples, slow.most)
+    assert samples[0] - slow.names.index("cgroup") < 20, slow.names
+    assert all(later - sooner <= 9 for sooner, later in zip(samples, samples[1:])), slow.names
+    listed = [at for at, name in enumerate(slow.names) if name == "list-dir"]
+    assert samples[-1] < listed[-1] and len(listed) == 101
+
+
 # What goes wrong
 
 
@@ -375,15 +434,14 @@ def test_the_target_ends_in_the_middle(tmp_path: Path, run: asyncio.Runner) -> N
     seen = [0]
 
     def before(request: Request[Any]) -> None:
-        if request.name == "cgroup":
-            seen[0] += 1
-            if seen[0] == 4:
-                victim.kill()
-                victim.wait()
+        seen[0] += request.name == "cgroup"
+        if request.name == "stat":
+            victim.kill()
+            victim.wait()
 
     text = (
         "steps:\n- facts: [mounts, cgroup]\n- facts: cgroup\n  name: s\n"
-        "  samples: {every: 20ms, count: 50}\n- files: [/etc/passwd]\n"
+        "  samples: {every: 100ms, count: 50}\n- files: [/etc/passwd, /etc/hosts]\n"
     )
     try:
         path = tmp_path / "b"
@@ -394,7 +452,13 @@ def test_the_target_ends_in_the_middle(tmp_path: Path, run: asyncio.Runner) -> N
     bundle, told = opened(path)
     assert result.status == "partial" and seen[0] < 10, seen
     assert {"target/mounts.json", "target/cgroup.json"} <= set(bundle.members)
-    assert lacking(told)["file /etc/passwd"].startswith("not-tried: the target could not be asked any more")
+    left = lacking(told)
+    assert (
+        left["file /etc/passwd"].startswith("failed: the target")
+        and "has ended" in left["file /etc/passwd"]
+    )
+    assert left["file /etc/hosts"].startswith("not-tried: the target could not be asked any more")
+    assert any(what.startswith("samples from number ") for what in left)
 
 
 def test_budgets_and_deadlines_end_it(tmp_path: Path, run: asyncio.Runner) -> None:
