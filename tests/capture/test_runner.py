@@ -11,13 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from kdebug.capture import learning
 from kdebug.capture.answers import Answer, RecordingBackend, opening
 from kdebug.capture.earlier import Earlier
 from kdebug.capture.offline import OfflineBackend
@@ -385,6 +387,54 @@ def test_samples_are_taken_beside_everything_else(
     assert all(later - sooner <= 9 for sooner, later in zip(samples, samples[1:])), slow.names
     listed = [at for at, name in enumerate(slow.names) if name == "list-dir"]
     assert samples[-1] < listed[-1] and len(listed) == 101
+
+
+@pytest.fixture
+def family() -> Iterator[list[int]]:
+    """Children of this process."""
+    children = [subprocess.Popen(["sleep", "600"]) for _ in range(4)]
+    yield [child.pid for child in children]
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    "bound, size, notes",
+    [
+        (1000, 1000, []),
+        (2, 1000, ["environments of * more processes * at most 2", "secret files * more than 2"]),
+        (3, 5, ["environments of * more processes * at most 3", "3 secret files of more than 5 bytes"]),
+    ],
+)
+def test_what_was_not_learned_is_told(
+    tmp_path: Path,
+    run: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    family: list[int],
+    bound: int,
+    size: int,
+    notes: list[str],
+) -> None:
+    place = tmp_path / "secrets"
+    place.mkdir()
+    for number in range(3):
+        (place / f"key{number}").write_text(f"s3cretNumber{number}")
+    monkeypatch.setattr(learning, "PLACES", (str(place),))
+    monkeypatch.setattr(learning, "MAX_PROCESSES", bound)
+    monkeypatch.setattr(learning, "MAX_SECRET_FILES", bound)
+    monkeypatch.setattr(learning, "MAX_SECRET_BYTES", size)
+    made = captured(
+        tmp_path / "b",
+        recipe("steps:\n- facts: [mounts]\n"),
+        expression=f"local:{os.getpid()}",
+        redaction=Redactor(),
+    )
+    run.run(made)
+    _, told = opened(tmp_path / "b")
+    found = [note for note in told["notes"] if "learned" in note]
+    assert len(found) == len(notes), found
+    assert all(fnmatch(note, f"*{words}*") for note, words in zip(found, notes)), found
 
 
 # What goes wrong

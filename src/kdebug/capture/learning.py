@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from kdebug.capture.redaction import Redaction
 from kdebug.capture.work import Work
 from kdebug.errors import KdebugError
@@ -19,7 +21,7 @@ PLACES = ("/var/run/secrets", "/run/secrets")
 
 
 async def learn(work: Work, redaction: Redaction) -> list[str]:
-    """Best effort, and silent: returns what could not be learned, for the manifest."""
+    """Best effort: returns what was not learned, for the manifest."""
     problems: list[str] = []
     if work.pod is not None:
         redaction.learn_document(work.pod.pod, "kubernetes/pod.json")
@@ -28,7 +30,7 @@ async def learn(work: Work, redaction: Redaction) -> list[str]:
         return problems
     for what, learning in (("environments", _environments), ("secret files", _files)):
         try:
-            await learning(work, redaction)
+            problems += await learning(work, redaction)
         except KdebugError as error:
             problems.append(f"{what} were not learned: {error}")
     return problems
@@ -50,7 +52,7 @@ async def _of_cluster(work: Work, redaction: Redaction) -> list[str]:
     return [f"the Secret {name} was not learned: {why}" for name, why in found.missing.items()]
 
 
-async def _environments(work: Work, redaction: Redaction) -> None:
+async def _environments(work: Work, redaction: Redaction) -> list[str]:
     assert work.target is not None
     for process in work.processes[:MAX_PROCESSES]:
         try:
@@ -59,29 +61,40 @@ async def _environments(work: Work, redaction: Redaction) -> None:
                 redaction.learn_document(codec.to_plain(page), f"environ of {process.pid}")
         except KdebugError:
             continue  # told when it is taken
+    left = len(work.processes) - MAX_PROCESSES
+    if left <= 0:
+        return []
+    return [f"the environments of {left} more processes were not learned: at most {MAX_PROCESSES} are"]
 
 
-async def _files(work: Work, redaction: Redaction) -> None:
+async def _files(work: Work, redaction: Redaction) -> list[str]:
     assert work.target is not None
-    for path in await _secret_paths(work):
+    paths, long = await _secret_paths(work), 0
+    for path in paths[:MAX_SECRET_FILES]:
         try:
             chunk = await work.target.read(path, 0, MAX_SECRET_BYTES)
         except KdebugError:
             continue
         if chunk.data and chunk.eof:
             redaction.learn_file(path, chunk.data)
+        long += bool(chunk.data and not chunk.eof)
+    more = f"not all secret files were learned: there are more than {MAX_SECRET_FILES}"
+    longer = f"{long} secret files of more than {MAX_SECRET_BYTES} bytes were not learned"
+    return [note for note, holds in ((more, len(paths) > MAX_SECRET_FILES), (longer, long)) if holds]
 
 
 async def _secret_paths(work: Work) -> list[str]:
+    """One more than are read, where there are more."""
     assert work.target is not None
     found: list[str] = []
     for place in dict.fromkeys([*PLACES, *_secret_mounts(work)]):
         try:
             request = Find(path=place, follow=True, max_depth=3, kinds=("file", "symlink"), limit=MAX_PAGE)
-            async for page in search_pages(work.target, request):
-                found += [row.path for row in page.items if row.entry.kind in ("file", "symlink")]
-                if len(found) >= MAX_SECRET_FILES:
-                    return found[:MAX_SECRET_FILES]
+            async with contextlib.aclosing(search_pages(work.target, request)) as pages:
+                async for page in pages:
+                    found += [row.path for row in page.items if row.entry.kind in ("file", "symlink")]
+                    if len(found) > MAX_SECRET_FILES:
+                        return found
         except KdebugError:
             continue
     return found
