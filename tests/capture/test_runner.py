@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -28,7 +29,14 @@ from kdebug.capture.recipe import Recipe, load_recipe, parse_recipe
 from kdebug.capture.redact import Redactor
 from kdebug.capture.redaction import NoRedaction
 from kdebug.capture.runner import Capture, CaptureOptions, Result
-from kdebug.errors import AccessDenied, ConnectionLost, KdebugError, NotCaptured
+from kdebug.errors import (
+    AccessDenied,
+    ConnectionLost,
+    KdebugError,
+    NotCaptured,
+    NotFound,
+    TargetEnded,
+)
 from kdebug.expression import parse
 from kdebug.open import OpenOptions, open_target
 from kdebug.protocol import codec
@@ -437,6 +445,28 @@ def test_what_was_not_learned_is_told(
     assert all(fnmatch(note, f"*{words}*") for note, words in zip(found, notes)), found
 
 
+@pytest.mark.parametrize("kept, times", [(2**20, 1), (0, 2)])
+def test_an_environment_is_asked_for_once(
+    tmp_path: Path,
+    run: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    family: list[int],
+    kept: int,
+    times: int,
+) -> None:
+    """What redaction has learned from is what the step takes, unless it is too large to be kept so long."""
+    monkeypatch.setattr(learning, "MAX_KEPT", kept * learning.MAX_PROCESSES)
+    what = recipe("steps:\n- each_process: [environ]\n")
+    _, live = run.run(captured(tmp_path / "b", what, expression=f"local:{os.getpid()}"))
+    asked = Counter(request.pid for request, _ in live.answers if isinstance(request, ask.ListEnviron))
+    assert set(asked) >= {*family, os.getpid()} and set(asked.values()) == {times}
+    bundle, _ = opened(tmp_path / "b")
+    backend = OfflineBackend(bundle)
+    for request, answer in live.answers:
+        if isinstance(request, ask.ListEnviron):
+            assert run.run(backend.send(request)) == answer
+
+
 # What goes wrong
 
 
@@ -509,6 +539,29 @@ def test_the_target_ends_in_the_middle(tmp_path: Path, run: asyncio.Runner) -> N
     )
     assert left["file /etc/hosts"].startswith("not-tried: the target could not be asked any more")
     assert any(what.startswith("samples from number ") for what in left)
+
+
+def test_what_a_target_that_ended_lacks_is_not_missing(tmp_path: Path, run: asyncio.Runner) -> None:
+    """Two questions under way when it ends: one is told of the end, the other finds nothing any more."""
+
+    class Ending(Around):
+        async def send(self, request: Request[R]) -> R:
+            if request.name == "mounts":
+                raise TargetEnded("the target has ended")
+            if request.name == "sockets":
+                await asyncio.sleep(0.05)
+                raise NotFound("there is no such process")
+            return await self.inner.send(request)
+
+    async def taken() -> None:
+        async with open_target(parse("demo:"), OpenOptions()) as live:
+            target = Target(Ending(live.backend, lambda request: None), live.info, live.label)
+            made = CaptureOptions(str(tmp_path / "b"), NoRedaction(), "demo:")
+            await Capture(recipe("steps:\n- facts: [sockets, mounts]\n"), made, target).run()
+
+    run.run(taken())
+    _, told = opened(tmp_path / "b")
+    assert lacking(told) == dict.fromkeys(("sockets", "mounts"), "failed: the target has ended")
 
 
 def test_budgets_and_deadlines_end_it(tmp_path: Path, run: asyncio.Runner) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 
+from kdebug.capture.answers import Answer, RecordingBackend
 from kdebug.capture.redaction import Redaction
-from kdebug.capture.work import Work
+from kdebug.capture.work import Work, together
 from kdebug.errors import KdebugError
 from kdebug.protocol import codec
 from kdebug.protocol.requests import MAX_PAGE, ListEnviron
 from kdebug.protocol.search import Find
+from kdebug.target import Target
 from kdebug.target.search import search_pages
 
 MAX_PROCESSES = 64
 MAX_SECRET_FILES = 64
 MAX_SECRET_BYTES = 64 * 1024
 """A Secret has at most 1 MiB; what is longer than this is no password."""
+MAX_KEPT = 8 * 2**20
+"""Characters of all environments until they are taken; a larger one is asked for again."""
 PLACES = ("/var/run/secrets", "/run/secrets")
 """Where service account tokens and Docker's secrets stand; Secret volumes are found in the mounts."""
 
@@ -53,18 +57,33 @@ async def _of_cluster(work: Work, redaction: Redaction) -> list[str]:
 
 
 async def _environments(work: Work, redaction: Redaction) -> list[str]:
-    assert work.target is not None
-    for process in work.processes[:MAX_PROCESSES]:
-        try:
-            # Kubernetes adds seven variables for each service: a page of them is soon full.
-            async for page in work.target.pages(ListEnviron(pid=process.pid, limit=MAX_PAGE)):
-                redaction.learn_document(codec.to_plain(page), f"environ of {process.pid}")
-        except KdebugError:
-            continue  # told when it is taken
+    chosen = work.processes[:MAX_PROCESSES]
+    await together(_environment(work, redaction, process.pid) for process in chosen)
     left = len(work.processes) - MAX_PROCESSES
     if left <= 0:
         return []
     return [f"the environments of {left} more processes were not learned: at most {MAX_PROCESSES} are"]
+
+
+async def _environment(work: Work, redaction: Redaction, pid: int) -> None:
+    """Also kept for the step that takes it: it stays as it is from a program's start."""
+    target = work.target
+    assert target is not None
+    kept: list[Answer] = []
+    recording = Target(
+        RecordingBackend(target.backend, kept.append, target.info.pid), target.info, target.label
+    )
+    size = 0
+    try:
+        async with work.turns.turn():
+            # Kubernetes adds seven variables for each service: a page of them is soon full.
+            async for page in recording.pages(ListEnviron(pid=pid, limit=MAX_PAGE)):
+                redaction.learn_document(codec.to_plain(page), f"environ of {pid}")
+                size += sum(len(item.name) + len(item.value or "") for item in page.items)
+    except KdebugError:
+        return  # told when it is taken
+    if size <= MAX_KEPT // MAX_PROCESSES:
+        work.environments[pid] = kept[-1]
 
 
 async def _files(work: Work, redaction: Redaction) -> list[str]:

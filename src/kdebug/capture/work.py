@@ -26,7 +26,7 @@ from kdebug.errors import (
 )
 from kdebug.protocol import codec
 from kdebug.protocol.processes import Process
-from kdebug.protocol.requests import Request
+from kdebug.protocol.requests import ListEnviron, Request
 from kdebug.protocol.system import Access
 from kdebug.target import Backend, Target
 from kdebug.target.cluster import Cluster, PodRef
@@ -84,6 +84,8 @@ class Work:
         """Why nothing at all is taken any more: the deadline, Ctrl-C, a full disk."""
         self.processes: list[Process] = []
         """Of the target's container, the target first."""
+        self.environments: dict[int, Answer] = {}
+        """By PID: those that redaction has learned from and no step has taken yet."""
         self.access: Optional[Access] = None
         self.turns = Turns(PARALLEL)
         self._tell = tell
@@ -231,6 +233,9 @@ async def answered(work: Work, request: Request[Any], kept: list[Answer]) -> Non
     """Every page of it into `kept`, as one. A stream that was cut between two pages is asked anew, once."""
     target = work.target
     assert target is not None
+    if isinstance(request, ListEnviron) and request.pid in work.environments:
+        kept.append(work.environments.pop(request.pid))
+        return
     recording = RecordingBackend(target.backend, kept.append, target.info.pid)
     try:
         await _pages(recording, request)
