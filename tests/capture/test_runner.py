@@ -445,6 +445,25 @@ def test_what_was_not_learned_is_told(
     assert all(fnmatch(note, f"*{words}*") for note, words in zip(found, notes)), found
 
 
+def test_a_secret_file_is_read_once_whatever_leads_to_it(
+    tmp_path: Path, run: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "secrets"
+    place.mkdir()
+    for number in range(3):
+        (place / f"key{number}").write_text(f"s3cretNumber{number}")
+    (tmp_path / "same").symlink_to(place)
+    monkeypatch.setattr(learning, "PLACES", (str(place), str(tmp_path / "same")))
+    monkeypatch.setattr(learning, "MAX_SECRET_FILES", 3)
+    what, redactor = recipe("steps:\n- facts: [mounts]\n"), Redactor()
+    made = captured(tmp_path / "b", what, expression=f"local:{os.getpid()}", redaction=redactor)
+    _, live = run.run(made)
+    _, told = opened(tmp_path / "b")
+    assert sum(isinstance(request, ask.ReadFile) for request, _ in live.answers) == 3
+    assert not [note for note in told["notes"] if "secret files" in note]
+    assert all(f"s3cretNumber{n}" not in redactor.text(f"x s3cretNumber{n}") for n in range(3))
+
+
 @pytest.mark.parametrize("kept, times", [(2**20, 1), (0, 2)])
 def test_an_environment_is_asked_for_once(
     tmp_path: Path,

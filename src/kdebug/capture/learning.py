@@ -10,7 +10,7 @@ from kdebug.capture.work import Work, together
 from kdebug.errors import KdebugError
 from kdebug.protocol import codec
 from kdebug.protocol.requests import MAX_PAGE, ListEnviron
-from kdebug.protocol.search import Find
+from kdebug.protocol.search import Find, Found
 from kdebug.target import Target
 from kdebug.target.search import search_pages
 
@@ -103,20 +103,26 @@ async def _files(work: Work, redaction: Redaction) -> list[str]:
 
 
 async def _secret_paths(work: Work) -> list[str]:
-    """One more than are read, where there are more."""
+    """More than are read, where there are; each once, for /var/run is mostly /run and holds mounts, too."""
     assert work.target is not None
-    found: list[str] = []
+    found: dict[tuple[int, int] | str, str] = {}
     for place in dict.fromkeys([*PLACES, *_secret_mounts(work)]):
         try:
             request = Find(path=place, follow=True, max_depth=3, kinds=("file", "symlink"), limit=MAX_PAGE)
             async with contextlib.aclosing(search_pages(work.target, request)) as pages:
                 async for page in pages:
-                    found += [row.path for row in page.items if row.entry.kind in ("file", "symlink")]
+                    files = [row for row in page.items if row.entry.kind in ("file", "symlink")]
+                    found |= {key: row.path for row in files if (key := _identity(row)) not in found}
                     if len(found) > MAX_SECRET_FILES:
-                        return found
+                        return list(found.values())
         except KdebugError:
             continue
-    return found
+    return list(found.values())
+
+
+def _identity(row: Found) -> tuple[int, int] | str:
+    entry = row.entry
+    return (entry.device or 0, entry.inode) if entry.inode else row.path
 
 
 def _secret_mounts(work: Work) -> list[str]:
