@@ -8,7 +8,9 @@ import json
 import random
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from kdebug.capture.redact import Redactor
 from kdebug.capture.redact.remembered import MAX_CHARACTERS, MAX_EACH, Remembered
@@ -347,3 +349,34 @@ def test_what_is_remembered_is_bounded(seed: int) -> None:
         held.keep(text, True, len(text))
         assert text not in held or len(text) <= MAX_EACH
     assert 0 < sum(len(str(key)) for key in held) <= MAX_CHARACTERS
+
+
+ODD = st.text(st.sampled_from('\ud800\udcff\udfffä\0{["\\a1'), max_size=12)
+NAMES = st.sampled_from(["password", "name", "value", "kind", "type", "data", "cmdline", "env"])
+DOCUMENTS = st.recursive(
+    ODD | st.integers() | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(NAMES | ODD, inner, max_size=4)
+        | inner.map(json.dumps)
+        | st.fixed_dictionaries({"name": NAMES, "value": inner})
+    ),
+    max_leaves=12,
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+@hypothesis.given(DOCUMENTS)
+@hypothesis.example([{"name": "X", "value": '{"password": "\\ud800abc123xyz"}'}])
+def test_no_document_of_a_hostile_target_ends_it(document: Any) -> None:
+    redactor = Redactor()
+    redactor.learn_document(document)
+    assert "abc123xyz" not in json.dumps(redactor.document(document))
+
+
+@pytest.mark.parametrize("depth", [60, 70, 500, 900, 980, 1500, 50_000])
+def test_json_of_any_depth_inside_of_a_variable_ends_nothing(depth: int) -> None:
+    for text in ("[" * depth + "]" * depth, '{"password":' * depth + '"abc123xyz"' + "}" * depth):
+        redactor = Redactor()
+        redactor.learn_document([{"name": "X", "value": text}])
+        assert "abc123xyz" not in json.dumps(redactor.document([{"name": "X", "value": text}]))

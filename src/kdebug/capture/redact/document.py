@@ -107,7 +107,7 @@ class Walk:
         if type(value) in _PLAIN:
             return value
         if depth > MAX_DEPTH:
-            return self.mask(json.dumps(value, default=str)[:1000], "too-deep")
+            return self.mask(_beginning(value), "too-deep")
         if isinstance(value, dict):
             return self._object(value, depth)
         if isinstance(value, (list, tuple)):
@@ -225,6 +225,14 @@ class Walk:
             if walked != embedded:
                 value = json.dumps(walked, separators=(",", ":"), ensure_ascii=False)
         return self.text(value)
+
+
+def _beginning(value: Any) -> str:
+    """What the token of something too deep is made of; of what cannot even be written, only what it is."""
+    try:
+        return json.dumps(value, default=str)[:1000]
+    except RecursionError:
+        return type(value).__name__
 
 
 def _secret_shaped(value: dict[str, Any]) -> bool:

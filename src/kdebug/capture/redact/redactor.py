@@ -65,7 +65,7 @@ class Redactor:
         """`value` is a secret: find it, and the secrets inside it, everywhere from now on. Ordinary
         words and values of fewer than 6 bytes are left alone outside their place, and counted."""
         check_class(kind)
-        data = _bytes(value)
+        data = _all_bytes(value) if isinstance(value, str) else value
         if data in self._learned:
             return
         self._learned.keep(data, True, len(data))
@@ -232,12 +232,19 @@ class Redactor:
 
     def _masked(self, value: str, kind: str, found: list[str]) -> str:
         found.append(kind)
-        data = value.encode("utf-8", "surrogatepass" if kind == FAILED else "surrogateescape")
-        return self._tokens.token(kind, data).decode("ascii")
+        return self._tokens.token(kind, _all_bytes(value)).decode("ascii")
 
 
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _all_bytes(value: str) -> bytes:
+    """Also of surrogates that stand for no byte: JSON inside of a string may name them."""
+    try:
+        return _bytes(value)
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
 
 
 def _same(value: T) -> T:
