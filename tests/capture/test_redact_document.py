@@ -8,9 +8,12 @@ import json
 import random
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from kdebug.capture.redact import Redactor
+from kdebug.capture.redact.remembered import MAX_CHARACTERS, MAX_EACH, Remembered
 from kdebug.capture.redact.tokens import is_token
 from kdebug.expression import parse
 from kdebug.open import OpenOptions, open_target
@@ -274,3 +277,106 @@ def test_every_answer_of_a_real_target_decodes_as_before() -> None:
                 assert codec.to_plain(codec.from_plain(type(answer), redacted)) == redacted
 
     asyncio.run(look())
+
+
+# One walk learns and replaces
+
+
+def test_what_stands_before_its_place_is_found_and_counted_once(seed: int) -> None:
+    secret = word(random.Random(seed))
+    redactor = Redactor()
+    redacted = redactor.document(
+        {"message": f"login with {secret}", "env": [{"name": "DB_PASSWORD", "value": secret}]}, "pod.json"
+    )
+    assert secret not in json.dumps(redacted)
+    report = redactor.report()
+    assert report["redacted"] == {"env": {"pod.json": 2}} and report["learned_late"] == []
+    assert report["scanned_bytes"] == len(
+        "message" + f"login with {secret}" + "env" + "DB_PASSWORD" + "namevalue"
+    )
+
+
+def some(chance: random.Random, values: list[str], depth: int = 0) -> Any:
+    """Of a document: secrets in their places, in running text, and inside of JSON."""
+    value = chance.choice(values)
+    kinds: list[Any] = [
+        f"using {value} now", "HOME=/root", "[heap]", 7, None, {"name": "DB_PASSWORD", "value": value},
+        {"name": "HOME", "value": "/root"}, {"password": value, "host": "db"}, {value: "x", "a": [1, 2]},
+        {"cmdline": ["app", "--token", value]}, {"cmdline": ["sh", "-c", f"mysql -p{value} db"]},
+        {"cmdline": ["app", "--verbose", "now"]}, secrets({"k": value}),
+        json.dumps({"env": [{"name": "API_KEY", "value": value}]}),
+    ]  # fmt: skip
+    if depth < 3:
+        inner = [some(chance, values, depth + 1) for _ in range(4)]
+        kinds += [inner, {f"f{number}": item for number, item in enumerate(inner)}] * 6
+    return chance.choice(kinds)
+
+
+def test_one_walk_does_what_learning_first_does(seed: int) -> None:
+    chance = random.Random(seed)
+    values = [word(chance) for _ in range(6)]
+    once, first = Redactor(b"k" * 16), Redactor(b"k" * 16)
+    for number in range(60):
+        document = [some(chance, values) for _ in range(5)]
+        first.learn_document(document, f"d{number}")
+        assert once.document(document, f"d{number}") == first.document(document, f"d{number}")
+    counted = ("redacted", "scanned_bytes", "known_secrets")
+    assert [once.report()[name] for name in counted] == [first.report()[name] for name in counted]
+    assert once.report()["known_secrets"] >= 3
+
+
+def test_what_a_secret_holds_is_known_from_the_same_walk(seed: int) -> None:
+    secret = word(random.Random(seed))
+    inside = json.dumps({"env": [{"name": "DB_PASSWORD", "value": secret}]})
+    redactor = Redactor()
+    redactor.document(secrets({"config": inside}))
+    assert secret not in redactor.text(f"connecting with {secret}")
+
+
+def test_what_was_harmless_is_looked_at_again_once_more_is_known(seed: int) -> None:
+    secret = word(random.Random(seed), least=12)
+    document = {"cmdline": ["app", secret, "now"], "rows": [{secret: 1, "at": 2}], "text": secret}
+    redactor = Redactor()
+    assert redactor.document(document) == document == redactor.document(document)
+    redactor.learn(secret)
+    assert secret not in json.dumps(redactor.document(document))
+
+
+def test_what_is_remembered_is_bounded(seed: int) -> None:
+    chance, held = random.Random(seed), Remembered()
+    for _ in range(5000):
+        text = "x" * chance.randrange(MAX_EACH + 1) + str(chance.random())
+        held.keep(text, True, len(text))
+        assert text not in held or len(text) <= MAX_EACH
+    assert 0 < sum(len(str(key)) for key in held) <= MAX_CHARACTERS
+
+
+ODD = st.text(st.sampled_from('\ud800\udcff\udfffä\0{["\\a1'), max_size=12)
+NAMES = st.sampled_from(["password", "name", "value", "kind", "type", "data", "cmdline", "env"])
+DOCUMENTS = st.recursive(
+    ODD | st.integers() | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(NAMES | ODD, inner, max_size=4)
+        | inner.map(json.dumps)
+        | st.fixed_dictionaries({"name": NAMES, "value": inner})
+    ),
+    max_leaves=12,
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+@hypothesis.given(DOCUMENTS)
+@hypothesis.example([{"name": "X", "value": '{"password": "\\ud800abc123xyz"}'}])
+def test_no_document_of_a_hostile_target_ends_it(document: Any) -> None:
+    redactor = Redactor()
+    redactor.learn_document(document)
+    assert "abc123xyz" not in json.dumps(redactor.document(document))
+
+
+@pytest.mark.parametrize("depth", [60, 70, 500, 900, 980, 1500, 50_000])
+def test_json_of_any_depth_inside_of_a_variable_ends_nothing(depth: int) -> None:
+    for text in ("[" * depth + "]" * depth, '{"password":' * depth + '"abc123xyz"' + "}" * depth):
+        redactor = Redactor()
+        redactor.learn_document([{"name": "X", "value": text}])
+        assert "abc123xyz" not in json.dumps(redactor.document([{"name": "X", "value": text}]))

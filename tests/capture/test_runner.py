@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from kdebug.capture import learning
 from kdebug.capture.answers import Answer, RecordingBackend, opening
 from kdebug.capture.earlier import Earlier
 from kdebug.capture.offline import OfflineBackend
@@ -26,14 +29,21 @@ from kdebug.capture.recipe import Recipe, load_recipe, parse_recipe
 from kdebug.capture.redact import Redactor
 from kdebug.capture.redaction import NoRedaction
 from kdebug.capture.runner import Capture, CaptureOptions, Result
-from kdebug.errors import AccessDenied, ConnectionLost, KdebugError, NotCaptured
+from kdebug.errors import (
+    AccessDenied,
+    ConnectionLost,
+    KdebugError,
+    NotCaptured,
+    NotFound,
+    TargetEnded,
+)
 from kdebug.expression import parse
 from kdebug.open import OpenOptions, open_target
 from kdebug.protocol import codec
 from kdebug.protocol import requests as ask
 from kdebug.protocol.processes import ProcessPage
 from kdebug.protocol.requests import Request
-from kdebug.protocol.system import TargetInfo
+from kdebug.protocol.system import CgroupInfo, TargetInfo
 from kdebug.target import Backend, Target
 
 R = TypeVar("R")
@@ -328,6 +338,154 @@ def test_a_password_behind_a_thousand_variables_is_known(tmp_path: Path, run: as
     assert line.startswith(b"signed in, ") and secret.encode() not in line
 
 
+class Slow:
+    """A backend that takes its time, counts the questions at once, and may say that memory is short."""
+
+    def __init__(self, inner: Backend, free_bytes: int) -> None:
+        self.inner, self.free_bytes = inner, free_bytes
+        self.names: list[str] = []
+        self.flying = self.most = 0
+
+    async def send(self, request: Request[R]) -> R:
+        self.names.append(request.name)
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        try:
+            await asyncio.sleep(0.01)
+            answer = await self.inner.send(request)
+        finally:
+            self.flying -= 1
+        if isinstance(answer, CgroupInfo):
+            used = answer.memory_working_set_bytes or 0
+            return replace(answer, memory_limit_bytes=used + self.free_bytes)
+        return answer
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+@pytest.mark.parametrize("free_bytes, at_a_time", [(2**30, 4), (2**20, 1)])
+def test_samples_are_taken_beside_everything_else(
+    tmp_path: Path, run: asyncio.Runner, free_bytes: int, at_a_time: int
+) -> None:
+    """None waits for the hundred questions before it, and where memory is short none is a second one."""
+    place = tmp_path / "many"
+    for number in range(100):
+        (place / str(number)).mkdir(parents=True)
+    what = recipe(
+        f"steps:\n- listings: [{place}]\n  depth: 1\n- files: ['{place}/**/*.log']\n"
+        "- facts: cgroup\n  name: s\n  samples: {every: 1ms, count: 8}\n"
+        "- facts: mounts\n  when: {exists: /etc}\n"
+    )
+
+    async def taken() -> Slow:
+        async with open_target(parse(f"local:{os.getpid()}"), OpenOptions()) as live:
+            slow = Slow(live.backend, free_bytes)
+            made = CaptureOptions(str(tmp_path / "b"), NoRedaction(), "x")
+            result = await Capture(what, made, Target(slow, live.info, live.label)).run()
+            assert result.status == "complete", result.problems
+            return slow
+
+    slow = run.run(taken())
+    samples = [at for at, name in enumerate(slow.names) if name == "cgroup"][
+        1:
+    ]  # the first: is there room?
+    assert len(samples) == 8 and slow.most <= at_a_time, (samples, slow.most)
+    assert samples[0] - slow.names.index("cgroup") < 20, slow.names
+    assert all(later - sooner <= 9 for sooner, later in zip(samples, samples[1:])), slow.names
+    listed = [at for at, name in enumerate(slow.names) if name == "list-dir"]
+    assert samples[-1] < listed[-1] and len(listed) == 101
+
+
+@pytest.fixture
+def family() -> Iterator[list[int]]:
+    """Children of this process."""
+    children = [subprocess.Popen(["sleep", "600"]) for _ in range(4)]
+    yield [child.pid for child in children]
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    "bound, size, notes",
+    [
+        (1000, 1000, []),
+        (2, 1000, ["environments of * more processes * at most 2", "secret files * more than 2"]),
+        (3, 5, ["environments of * more processes * at most 3", "3 secret files of more than 5 bytes"]),
+    ],
+)
+def test_what_was_not_learned_is_told(
+    tmp_path: Path,
+    run: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    family: list[int],
+    bound: int,
+    size: int,
+    notes: list[str],
+) -> None:
+    place = tmp_path / "secrets"
+    place.mkdir()
+    for number in range(3):
+        (place / f"key{number}").write_text(f"s3cretNumber{number}")
+    monkeypatch.setattr(learning, "PLACES", (str(place),))
+    monkeypatch.setattr(learning, "MAX_PROCESSES", bound)
+    monkeypatch.setattr(learning, "MAX_SECRET_FILES", bound)
+    monkeypatch.setattr(learning, "MAX_SECRET_BYTES", size)
+    made = captured(
+        tmp_path / "b",
+        recipe("steps:\n- facts: [mounts]\n"),
+        expression=f"local:{os.getpid()}",
+        redaction=Redactor(),
+    )
+    run.run(made)
+    _, told = opened(tmp_path / "b")
+    found = [note for note in told["notes"] if "learned" in note]
+    assert len(found) == len(notes), found
+    assert all(fnmatch(note, f"*{words}*") for note, words in zip(found, notes)), found
+
+
+def test_a_secret_file_is_read_once_whatever_leads_to_it(
+    tmp_path: Path, run: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "secrets"
+    place.mkdir()
+    for number in range(3):
+        (place / f"key{number}").write_text(f"s3cretNumber{number}")
+    (tmp_path / "same").symlink_to(place)
+    monkeypatch.setattr(learning, "PLACES", (str(place), str(tmp_path / "same")))
+    monkeypatch.setattr(learning, "MAX_SECRET_FILES", 3)
+    what, redactor = recipe("steps:\n- facts: [mounts]\n"), Redactor()
+    made = captured(tmp_path / "b", what, expression=f"local:{os.getpid()}", redaction=redactor)
+    _, live = run.run(made)
+    _, told = opened(tmp_path / "b")
+    assert sum(isinstance(request, ask.ReadFile) for request, _ in live.answers) == 3
+    assert not [note for note in told["notes"] if "secret files" in note]
+    assert all(f"s3cretNumber{n}" not in redactor.text(f"x s3cretNumber{n}") for n in range(3))
+
+
+@pytest.mark.parametrize("kept, times", [(2**20, 1), (0, 2)])
+def test_an_environment_is_asked_for_once(
+    tmp_path: Path,
+    run: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    family: list[int],
+    kept: int,
+    times: int,
+) -> None:
+    """What redaction has learned from is what the step takes, unless it is too large to be kept so long."""
+    monkeypatch.setattr(learning, "MAX_KEPT", kept * learning.MAX_PROCESSES)
+    what = recipe("steps:\n- each_process: [environ]\n")
+    _, live = run.run(captured(tmp_path / "b", what, expression=f"local:{os.getpid()}"))
+    asked = Counter(request.pid for request, _ in live.answers if isinstance(request, ask.ListEnviron))
+    assert set(asked) >= {*family, os.getpid()} and set(asked.values()) == {times}
+    bundle, _ = opened(tmp_path / "b")
+    backend = OfflineBackend(bundle)
+    for request, answer in live.answers:
+        if isinstance(request, ask.ListEnviron):
+            assert run.run(backend.send(request)) == answer
+
+
 # What goes wrong
 
 
@@ -375,15 +533,14 @@ def test_the_target_ends_in_the_middle(tmp_path: Path, run: asyncio.Runner) -> N
     seen = [0]
 
     def before(request: Request[Any]) -> None:
-        if request.name == "cgroup":
-            seen[0] += 1
-            if seen[0] == 4:
-                victim.kill()
-                victim.wait()
+        seen[0] += request.name == "cgroup"
+        if request.name == "stat":
+            victim.kill()
+            victim.wait()
 
     text = (
         "steps:\n- facts: [mounts, cgroup]\n- facts: cgroup\n  name: s\n"
-        "  samples: {every: 20ms, count: 50}\n- files: [/etc/passwd]\n"
+        "  samples: {every: 100ms, count: 50}\n- files: [/etc/passwd, /etc/hosts]\n"
     )
     try:
         path = tmp_path / "b"
@@ -394,7 +551,36 @@ def test_the_target_ends_in_the_middle(tmp_path: Path, run: asyncio.Runner) -> N
     bundle, told = opened(path)
     assert result.status == "partial" and seen[0] < 10, seen
     assert {"target/mounts.json", "target/cgroup.json"} <= set(bundle.members)
-    assert lacking(told)["file /etc/passwd"].startswith("not-tried: the target could not be asked any more")
+    left = lacking(told)
+    assert (
+        left["file /etc/passwd"].startswith("failed: the target")
+        and "has ended" in left["file /etc/passwd"]
+    )
+    assert left["file /etc/hosts"].startswith("not-tried: the target could not be asked any more")
+    assert any(what.startswith("samples from number ") for what in left)
+
+
+def test_what_a_target_that_ended_lacks_is_not_missing(tmp_path: Path, run: asyncio.Runner) -> None:
+    """Two questions under way when it ends: one is told of the end, the other finds nothing any more."""
+
+    class Ending(Around):
+        async def send(self, request: Request[R]) -> R:
+            if request.name == "mounts":
+                raise TargetEnded("the target has ended")
+            if request.name == "sockets":
+                await asyncio.sleep(0.05)
+                raise NotFound("there is no such process")
+            return await self.inner.send(request)
+
+    async def taken() -> None:
+        async with open_target(parse("demo:"), OpenOptions()) as live:
+            target = Target(Ending(live.backend, lambda request: None), live.info, live.label)
+            made = CaptureOptions(str(tmp_path / "b"), NoRedaction(), "demo:")
+            await Capture(recipe("steps:\n- facts: [sockets, mounts]\n"), made, target).run()
+
+    run.run(taken())
+    _, told = opened(tmp_path / "b")
+    assert lacking(told) == dict.fromkeys(("sockets", "mounts"), "failed: the target has ended")
 
 
 def test_budgets_and_deadlines_end_it(tmp_path: Path, run: asyncio.Runner) -> None:

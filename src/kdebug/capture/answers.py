@@ -54,7 +54,7 @@ class Answer:
 def opening(info: TargetInfo) -> Answer:
     """What the target is, as the answer to the request that every session begins with."""
     request = OpenTarget(pid=info.pid)
-    return Answer(question(request, info.pid), _plain(request), time.time(), codec.to_plain(info))
+    return _answered(question(request, info.pid), request, info)
 
 
 def member_name(answer: Answer, taken: Callable[[str], bool]) -> str:
@@ -103,11 +103,10 @@ class RecordingBackend:
     def _gather(self, request: Request[R], answer: R) -> None:
         if getattr(request, "since", 0):
             return  # only what changed: no answer by itself
-        name = rows_name(answer)
+        name, key = rows_name(answer), question(request, self.pid)
         if not isinstance(request, Paged) or name is None:
-            self._keep(self._answered(request, answer))
+            self._keep(_answered(key, request, answer))
             return
-        key = question(request, self.pid)
         if not request.cursor:
             self._listings[key] = []
         rows = self._listings.get(key)
@@ -117,10 +116,7 @@ class RecordingBackend:
         if not getattr(answer, "cursor", ""):
             del self._listings[key]
             whole = dataclasses.replace(answer, **{name: tuple(rows)})  # type: ignore[type-var]
-            self._keep(self._answered(request, whole))
-
-    def _answered(self, request: Request[Any], answer: Any) -> Answer:
-        return Answer(question(request, self.pid), _plain(request), time.time(), codec.to_plain(answer))
+            self._keep(_answered(key, request, whole))
 
     def _failed(self, request: Request[Any], error: KdebugError) -> Answer:
         told = {
@@ -131,6 +127,10 @@ class RecordingBackend:
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+def _answered(asked: str, request: Request[Any], answer: Any) -> Answer:
+    return Answer(asked, _plain(request), time.time(), codec.to_plain(answer))
 
 
 def _plain(request: Request[Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ async def _exists(work: Work, paths: tuple[str, ...]) -> bool:
         return False
     for path in paths:
         try:
-            await work.target.stat(path, follow=True)
+            async with work.turns.turn():
+                await work.target.stat(path, follow=True)
         except KdebugError:
             continue
         return True

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from kdebug.capture.answers import Answer, RecordingBackend
 from kdebug.capture.redaction import Redaction
-from kdebug.capture.work import Work
+from kdebug.capture.work import Work, together
 from kdebug.errors import KdebugError
 from kdebug.protocol import codec
 from kdebug.protocol.requests import MAX_PAGE, ListEnviron
-from kdebug.protocol.search import Find
+from kdebug.protocol.search import Find, Found
+from kdebug.target import Target
 from kdebug.target.search import search_pages
 
 MAX_PROCESSES = 64
 MAX_SECRET_FILES = 64
 MAX_SECRET_BYTES = 64 * 1024
 """A Secret has at most 1 MiB; what is longer than this is no password."""
+MAX_KEPT = 8 * 2**20
+"""Characters of all environments until they are taken; a larger one is asked for again."""
 PLACES = ("/var/run/secrets", "/run/secrets")
 """Where service account tokens and Docker's secrets stand; Secret volumes are found in the mounts."""
 
 
 async def learn(work: Work, redaction: Redaction) -> list[str]:
-    """Best effort, and silent: returns what could not be learned, for the manifest."""
+    """Best effort: returns what was not learned, for the manifest."""
     problems: list[str] = []
     if work.pod is not None:
         redaction.learn_document(work.pod.pod, "kubernetes/pod.json")
@@ -28,7 +34,7 @@ async def learn(work: Work, redaction: Redaction) -> list[str]:
         return problems
     for what, learning in (("environments", _environments), ("secret files", _files)):
         try:
-            await learning(work, redaction)
+            problems += await learning(work, redaction)
         except KdebugError as error:
             problems.append(f"{what} were not learned: {error}")
     return problems
@@ -50,41 +56,73 @@ async def _of_cluster(work: Work, redaction: Redaction) -> list[str]:
     return [f"the Secret {name} was not learned: {why}" for name, why in found.missing.items()]
 
 
-async def _environments(work: Work, redaction: Redaction) -> None:
-    assert work.target is not None
-    for process in work.processes[:MAX_PROCESSES]:
-        try:
+async def _environments(work: Work, redaction: Redaction) -> list[str]:
+    chosen = work.processes[:MAX_PROCESSES]
+    await together(_environment(work, redaction, process.pid) for process in chosen)
+    left = len(work.processes) - MAX_PROCESSES
+    if left <= 0:
+        return []
+    return [f"the environments of {left} more processes were not learned: at most {MAX_PROCESSES} are"]
+
+
+async def _environment(work: Work, redaction: Redaction, pid: int) -> None:
+    """Also kept for the step that takes it: it stays as it is from a program's start."""
+    target = work.target
+    assert target is not None
+    kept: list[Answer] = []
+    recording = Target(
+        RecordingBackend(target.backend, kept.append, target.info.pid), target.info, target.label
+    )
+    size = 0
+    try:
+        async with work.turns.turn():
             # Kubernetes adds seven variables for each service: a page of them is soon full.
-            async for page in work.target.pages(ListEnviron(pid=process.pid, limit=MAX_PAGE)):
-                redaction.learn_document(codec.to_plain(page), f"environ of {process.pid}")
-        except KdebugError:
-            continue  # told when it is taken
+            async for page in recording.pages(ListEnviron(pid=pid, limit=MAX_PAGE)):
+                redaction.learn_document(codec.to_plain(page), f"environ of {pid}")
+                size += sum(len(item.name) + len(item.value or "") for item in page.items)
+    except KdebugError:
+        return  # told when it is taken
+    if size <= MAX_KEPT // MAX_PROCESSES:
+        work.environments[pid] = kept[-1]
 
 
-async def _files(work: Work, redaction: Redaction) -> None:
+async def _files(work: Work, redaction: Redaction) -> list[str]:
     assert work.target is not None
-    for path in await _secret_paths(work):
+    paths, long = await _secret_paths(work), 0
+    for path in paths[:MAX_SECRET_FILES]:
         try:
             chunk = await work.target.read(path, 0, MAX_SECRET_BYTES)
         except KdebugError:
             continue
         if chunk.data and chunk.eof:
             redaction.learn_file(path, chunk.data)
+        long += bool(chunk.data and not chunk.eof)
+    more = f"not all secret files were learned: there are more than {MAX_SECRET_FILES}"
+    longer = f"{long} secret files of more than {MAX_SECRET_BYTES} bytes were not learned"
+    return [note for note, holds in ((more, len(paths) > MAX_SECRET_FILES), (longer, long)) if holds]
 
 
 async def _secret_paths(work: Work) -> list[str]:
+    """More than are read, where there are; each once, for /var/run is mostly /run and holds mounts, too."""
     assert work.target is not None
-    found: list[str] = []
+    found: dict[tuple[int, int] | str, str] = {}
     for place in dict.fromkeys([*PLACES, *_secret_mounts(work)]):
         try:
             request = Find(path=place, follow=True, max_depth=3, kinds=("file", "symlink"), limit=MAX_PAGE)
-            async for page in search_pages(work.target, request):
-                found += [row.path for row in page.items if row.entry.kind in ("file", "symlink")]
-                if len(found) >= MAX_SECRET_FILES:
-                    return found[:MAX_SECRET_FILES]
+            async with contextlib.aclosing(search_pages(work.target, request)) as pages:
+                async for page in pages:
+                    files = [row for row in page.items if row.entry.kind in ("file", "symlink")]
+                    found |= {key: row.path for row in files if (key := _identity(row)) not in found}
+                    if len(found) > MAX_SECRET_FILES:
+                        return list(found.values())
         except KdebugError:
             continue
-    return found
+    return list(found.values())
+
+
+def _identity(row: Found) -> tuple[int, int] | str:
+    entry = row.entry
+    return (entry.device or 0, entry.inode) if entry.inode else row.path
 
 
 def _secret_mounts(work: Work) -> list[str]:

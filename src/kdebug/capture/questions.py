@@ -16,6 +16,7 @@ from kdebug.protocol import requests as ask
 from kdebug.protocol.requests import Paged, Request
 
 R = TypeVar("R")
+_line = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 _NOT_THE_QUESTION = ("cursor", "limit", "since", "handle", "fds", "sizes")
 """Fields that say how the answer comes, or ask for less of it."""
@@ -29,7 +30,7 @@ def question(request: Request[Any], pid: int = 0) -> str:
         fields.pop("start_ticks", None)
     if isinstance(request, ask.ListSockets):
         fields.pop("families")
-    return json.dumps([request.name, fields], sort_keys=True, separators=(",", ":"))
+    return _line([request.name, fields])
 
 
 def rows_name(answer: Any) -> Optional[str]:

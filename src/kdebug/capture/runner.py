@@ -1,4 +1,5 @@
-"""Runs a recipe: what the environment teaches redaction first, then cheap facts, samples and logs, files.
+"""Runs a recipe: what the environment teaches redaction first, then cheap facts, logs, files, and beside
+all of them samples.
 
 One failing step never ends the bundle, and whatever ends the capture (its deadline, Ctrl-C, the death of
 the target, a cut stream, a full disk) leaves a bundle that opens and says what is missing and why.
@@ -24,7 +25,7 @@ from kdebug.capture.learning import learn
 from kdebug.capture.recipe import Recipe, Step
 from kdebug.capture.redaction import Redaction
 from kdebug.capture.sink import FAILED, SUCCESS, CannotWrite, Sink, is_end
-from kdebug.capture.work import INTERRUPTED, Progress, StepWork, Work, together
+from kdebug.capture.work import INTERRUPTED, Progress, StepWork, Turns, Work, together
 from kdebug.capture.writer import BundleWriter
 from kdebug.errors import KdebugError
 from kdebug.protocol import codec
@@ -86,10 +87,10 @@ class Result:
 
 
 def phase(step: Step) -> int:
-    """Cheap facts of the target before what takes time; logs beside the samples, which mostly wait."""
+    """Cheap facts of the target before what takes time."""
     if step.kind == "files":
         return 2
-    return 1 if step.samples is not None or step.kind in OF_CLUSTER else 0
+    return 1 if step.kind in OF_CLUSTER else 0
 
 
 class Capture:
@@ -140,10 +141,15 @@ class Capture:
         await self._begin()
         if self.options.earlier is not None:
             await self.options.earlier.keep(self.work)
-        for number in range(3):
-            steps = [step for step in self.recipe.steps if phase(step) == number]
-            await together(self._step(step) for step in steps)
+        samples = [step for step in self.recipe.steps if step.samples is not None]
+        await together([self._in_order(), *map(self._step, samples)])
         await self._cost()
+
+    async def _in_order(self) -> None:
+        """All but the samples: those mostly wait, and what they look at should not have passed by then."""
+        steps = [step for step in self.recipe.steps if step.samples is None]
+        for number in range(3):
+            await together(self._step(step) for step in steps if phase(step) == number)
 
     async def _begin(self) -> None:
         """What is asked before anything is written."""
@@ -180,7 +186,7 @@ class Capture:
             return
         free = group.memory_limit_bytes - used
         if free < LITTLE_MEMORY:
-            self.work.room = asyncio.Semaphore(1)
+            self.work.turns = Turns(1)
             self._notes.append(
                 f"the target has {free} bytes of its memory limit left: one question was asked at a time"
             )

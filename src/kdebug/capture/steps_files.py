@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import posixpath
 from typing import Any, Optional
@@ -61,13 +62,14 @@ async def _search(run: StepWork, pattern: str, found: list[tuple[str, bool]]) ->
     seen = 0
     assert run.work.target is not None
     try:
-        async for page in search_pages(run.work.target, request):
-            seen += len(page.items)
-            for row in page.items:
-                if row.entry.kind in ("file", "symlink") and glob.matches(pattern, row.path):
-                    found.append((row.path, False))
-            if seen > MAX_SEEN or len(found) > run.step.count:
-                return None
+        async with run.turn(), contextlib.aclosing(search_pages(run.work.target, request)) as pages:
+            async for page in pages:
+                seen += len(page.items)
+                for row in page.items:
+                    if row.entry.kind in ("file", "symlink") and glob.matches(pattern, row.path):
+                        found.append((row.path, False))
+                if seen > MAX_SEEN or len(found) > run.step.count:
+                    return None
     except KdebugError as error:
         return error
     return None

@@ -26,7 +26,7 @@ from kdebug.errors import (
 )
 from kdebug.protocol import codec
 from kdebug.protocol.processes import Process
-from kdebug.protocol.requests import Request
+from kdebug.protocol.requests import ListEnviron, Request
 from kdebug.protocol.system import Access
 from kdebug.target import Backend, Target
 from kdebug.target.cluster import Cluster, PodRef
@@ -40,6 +40,19 @@ MAX_ROWS = 200_000
 LOOK_SECONDS = 5.0
 """For a second look at the target itself."""
 INTERRUPTED = "the capture was interrupted"
+
+
+class Turns:
+    """So many questions at a time. A sample has a time to keep: it comes next, whatever waits."""
+
+    def __init__(self, at_a_time: int) -> None:
+        self._queue, self._room = asyncio.Semaphore(at_a_time), asyncio.Semaphore(at_a_time)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, timed: bool = False) -> AsyncIterator[None]:
+        """The queue lets no more out than the room holds: at its door a sample finds nobody before it."""
+        async with contextlib.nullcontext() if timed else self._queue, self._room:
+            yield
 
 
 @dataclass
@@ -71,8 +84,10 @@ class Work:
         """Why nothing at all is taken any more: the deadline, Ctrl-C, a full disk."""
         self.processes: list[Process] = []
         """Of the target's container, the target first."""
+        self.environments: dict[int, Answer] = {}
+        """By PID: those that redaction has learned from and no step has taken yet."""
         self.access: Optional[Access] = None
-        self.room = asyncio.Semaphore(PARALLEL)
+        self.turns = Turns(PARALLEL)
         self._tell = tell
 
     def step(self, step: Step) -> StepWork:
@@ -121,12 +136,18 @@ class StepWork:
             return f"the step's deadline of {self.step.deadline:g} s passed"
         return INTERRUPTED
 
+    def turn(self, of_target: bool = True) -> contextlib.AbstractAsyncContextManager[None]:
+        """Of the agent; the API server waits for nobody's memory."""
+        if not of_target:
+            return contextlib.nullcontext()
+        return self.work.turns.turn(timed=self.step.samples is not None)
+
     @contextlib.asynccontextmanager
     async def taking(self, artifact: Artifact, of_target: bool = True) -> AsyncIterator[None]:
         """Room for one artifact, and its outcome. Raises `CannotWrite`."""
         began = time.monotonic()
         try:
-            async with self.work.room:
+            async with self.turn(of_target):
                 began = time.monotonic()
                 reason = self.refusal(of_target)
                 if reason:
@@ -148,9 +169,11 @@ class StepWork:
             self.work.told(self.step)
 
     async def _failed(self, artifact: Artifact, error: KdebugError, of_target: bool) -> None:
-        if of_target and self.work.gone is None:
-            self.work.gone = error if is_end(error) else await self._ended(error)
-            error = self.work.gone or error
+        if of_target:
+            if self.work.gone is None:
+                self.work.gone = error if is_end(error) else await self._ended(error)
+            if is_end(error) or isinstance(error, NotFound):
+                error = self.work.gone or error  # of a target that has ended, nothing is found any more
         artifact.outcome = outcome_of(error)
         if artifact.outcome == FAILED and artifact.size_bytes:
             artifact.outcome = PARTIAL
@@ -210,6 +233,9 @@ async def answered(work: Work, request: Request[Any], kept: list[Answer]) -> Non
     """Every page of it into `kept`, as one. A stream that was cut between two pages is asked anew, once."""
     target = work.target
     assert target is not None
+    if isinstance(request, ListEnviron) and request.pid in work.environments:
+        kept.append(work.environments.pop(request.pid))
+        return
     recording = RecordingBackend(target.backend, kept.append, target.info.pid)
     try:
         await _pages(recording, request)

@@ -8,6 +8,7 @@ anywhere. Only the digest is in argv, so an audit log names exactly the code tha
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from kdebug.agent.source import agent_sources
@@ -53,6 +54,7 @@ def hold_command(*arguments: str, python: str = "python3") -> list[str]:
     return [python, "-I", "-S", "-c", _RUN_HOLD, *arguments]
 
 
+@functools.cache
 def hold_program() -> str:
     """`hold` as one text: whoever reviews the pod sees what runs."""
     sources = agent_sources()

@@ -22,6 +22,9 @@ _INT_LIMIT = 2**128
 """The kernel's numbers have 64 bits; ours are products of two of them at most: a time of modification in
 nanoseconds, which any process may set to the year 146 billion, or blocks times their size."""
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+"""What most fields are."""
+
 _decoders: dict[Any, Decoder] = {}
 _field_names: dict[type, tuple[str, ...]] = {}
 
@@ -34,15 +37,18 @@ def to_json(record: Any) -> bytes:
 def to_plain(value: Any) -> Any:
     """Dataclasses to dicts and tuples to lists, all the way down."""
     kind = type(value)
-    if kind in (str, int, float, bool) or value is None:
+    if kind in _PLAIN:
         return value
     if kind in (tuple, list):
-        return [to_plain(item) for item in value]
+        return [item if type(item) in _PLAIN else to_plain(item) for item in value]
     if isinstance(value, int):
         return int(value)  # an enum such as signal.SIGTERM
     if kind is dict:
         return {key: to_plain(item) for key, item in value.items()}
-    return {name: to_plain(getattr(value, name)) for name in _wire_fields(kind)}
+    return {
+        name: item if type(item := getattr(value, name)) in _PLAIN else to_plain(item)
+        for name in _wire_fields(kind)
+    }
 
 
 def _wire_fields(cls: type) -> tuple[str, ...]:

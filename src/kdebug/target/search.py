@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 from kdebug.errors import ProtocolViolation
@@ -97,7 +97,7 @@ that gives nothing."""
 
 async def search_pages(
     target: Target, request: Paged[P], tell: Callable[[Progress], None] = lambda progress: None
-) -> AsyncIterator[P]:
+) -> AsyncGenerator[P, None]:
     """Every page, the next one asked for while the caller is busy with this one.
 
     Raises `ProtocolViolation` when an agent goes on for ever without getting anywhere.

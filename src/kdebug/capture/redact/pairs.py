@@ -228,16 +228,17 @@ def url_password_at(data: bytes, at: int) -> Optional[Span]:
 def names_secret(name: str, value: str) -> bool:
     """Whether a field of a document is a secret by its name; its value decides where the name alone does
     not."""
-    strength = _strength(name[-NAME_BYTES:])
-    if strength is None:
+    found = strength(name[-NAME_BYTES:])
+    if found is None:
         return False
     data = value.encode("utf-8", "surrogatepass")
-    return not names.harmless(data) and (strength == "strong" or names.machine_made(data))
+    return not names.harmless(data) and (found == "strong" or names.machine_made(data))
 
 
 @lru_cache(1024)
-def _strength(name: str) -> Optional[str]:
-    """Fields are called the same in each row of an answer."""
+def strength(name: str) -> Optional[str]:
+    """Whether what is called so is a secret ("strong"), may be one ("weak"), or is none. Remembered: fields
+    are called the same in each row of an answer."""
     raw = name.encode("utf-8", "replace")[-NAME_BYTES:]
     strong = names.STRONG.search(raw) is not None
     if names.about(raw) or not (strong or names.WEAK.search(raw)):
