@@ -126,6 +126,7 @@ def test_into_a_target_that_is_swapped(
         return done, refused
 
     done, refused = run.run(copies())
+    os.kill(process, signal.SIGSTOP)  # so that the walk below sees a tree that stands still
     print(f"{done} written, {refused} refused while swapped")
     for folder in outside:
         names = {str(path.relative_to(folder)) for path in folder.rglob("*")}

@@ -41,9 +41,9 @@ def test_a_second_answer_closes_nothing_else(kind: str) -> None:
     play("demo:", script, opener=opening(FakeBackend()))
 
 
-@pytest.mark.parametrize("width", [1, 3, 5, 8, 13])
+@pytest.mark.parametrize("size", [(1, 10), (3, 10), (5, 10), (8, 10), (13, 10), (40, 1), (40, 3), (6, 2)])
 @pytest.mark.parametrize("kind", ["palette", "choice", "confirm", "ask", "go to", "help"])
-def test_a_terminal_that_becomes_too_narrow_ends_nothing(kind: str, width: int) -> None:
+def test_a_terminal_that_becomes_too_small_ends_nothing(kind: str, size: tuple[int, int]) -> None:
     """Rich cannot fold a line into no columns at all."""
 
     async def script(ui: Ui) -> None:
@@ -60,7 +60,8 @@ def test_a_terminal_that_becomes_too_narrow_ends_nothing(kind: str, width: int) 
             }[kind]()  # fmt: skip
             await ui.app.push_screen(dialog)
         await ui.pilot.pause()
-        await ui.pilot.resize_terminal(width, 10)
+        await ui.pilot.resize_terminal(*size)
+        await ui.press("pageup", "pagedown", "down", "pageup")
         await ui.pilot.pause()
         await ui.pilot.resize_terminal(80, 24)
         await ui.press("escape")

@@ -76,6 +76,7 @@ class KdebugApp(App[None]):
 
     TITLE = "kdebug"
     CSS = MONO_CSS + NARROW_CSS
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (8, "-upright")]
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Actions}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("colon", "command_palette", "Commands", show=False),

@@ -96,8 +96,10 @@ App:nocolor Notice { text-style: bold; }
 """What backgrounds say otherwise."""
 NARROW_CSS = """
 OptionList { min-width: 16; }
+.-flat OptionList { min-height: 4; max-height: 4; }
 """
-"""In a terminal of a few columns a list is cut: Rich cannot fold a line into no columns at all."""
+"""In a terminal of a few columns or lines a list is cut: Rich cannot fold a line into no columns at all,
+and a list that has never had a line knows no page."""
 
 PLAIN, DIM, GOOD, WARN, BAD, ACCENT, STRONG = "plain", "dim", "good", "warn", "bad", "accent", "strong"
 """The names under which cells ask for a style."""
