@@ -31,17 +31,23 @@ OURS = b"uploaded"
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[Path]:
-    """A root whose directories are swapped all the time."""
+def base(tmp_path: Path) -> Path:
+    """A root for a target."""
     root = tmp_path / "x/root"
     root.mkdir(parents=True)
     plant(root)
-    swapper = os.fork()
-    if swapper == 0:
-        swap_for_ever(root)
-    yield root
-    os.kill(swapper, signal.SIGKILL)
-    os.waitpid(swapper, 0)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def swapper(base: Path) -> Iterator[int]:
+    """Swaps the root's directories all the time."""
+    pid = os.fork()
+    if pid == 0:
+        swap_for_ever(base)
+    yield pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def test_out_of_a_target_that_is_swapped(run: asyncio.Runner, process: int, tmp_
 @needs_root
 @pytest.mark.soak
 def test_into_a_target_that_is_swapped(
-    run: asyncio.Runner, process: int, base: Path, tmp_path: Path
+    run: asyncio.Runner, process: int, base: Path, swapper: int, tmp_path: Path
 ) -> None:
     (tmp_path / "ours").write_bytes(OURS)
     outside = [base.parent / "outside", base.parent.parent / "outside"]
@@ -126,7 +132,7 @@ def test_into_a_target_that_is_swapped(
         return done, refused
 
     done, refused = run.run(copies())
-    os.kill(process, signal.SIGSTOP)  # so that the walk below sees a tree that stands still
+    os.kill(swapper, signal.SIGSTOP)  # so that the walk below sees a tree that stands still
     print(f"{done} written, {refused} refused while swapped")
     for folder in outside:
         names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
